@@ -1,4 +1,5 @@
-"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--all | --quick]`. `benchmarks/README.md` says what they mean.
+"""All benchmarks, one after the other: `python -m benchmarks [NAME …] [--all | --quick]`. `benchmarks/README.md` says
+what they mean.
 
 Rows are printed, and kept in `bench-results/` as JSON with a picture of each figure.
 

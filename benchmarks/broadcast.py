@@ -3,10 +3,11 @@ durable.
 
     python -m benchmarks.broadcast [--rounds N] [--devices N] [--no-rivals]
 
-Both talk to one nginx, which echoes `apns-id`. Ours is a broadcast to `--devices` registered devices in an SQLite file with
-`synchronous=FULL`: a delivery counts once its settlement is committed. aioapns is driven by 500 workers that take device tokens
-from a queue, and remembers nothing; it has a process of its own, so that neither disturbs the other's figures. hyper, apns2 and Pushy
-are driven likewise, each by a program in its own language that was built at its first use.
+Both talk to one nginx, which echoes `apns-id`. Ours is a broadcast to `--devices` registered devices in an SQLite file
+with `synchronous=FULL`: a delivery counts once its settlement is committed. aioapns is driven by 500 workers that take
+device tokens from a queue, and remembers nothing; it has a process of its own, so that neither disturbs the other's
+figures. hyper, apns2 and Pushy are driven likewise, each by a program in its own language that was built at its first
+use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Two revisions in turns: `python -m benchmarks compare REV [NAME …] [--rounds N] [--quick]`.
 
-The files of REV are laid into a temporary folder, and each revision runs its own benchmarks over its own source, with this interpreter and
-its packages. Each round runs both, in the other order than the round before. A row that both have is printed with the medians and the median of the rounds'
-ratios of now to REV, least and greatest behind it. Contenders are left out: this program is compared with itself.
+The files of REV are laid into a temporary folder, and each revision runs its own benchmarks over its own source, with
+this interpreter and its packages. Each round runs both, in the other order than the round before. A row that both have
+is printed with the medians and the median of the rounds' ratios of now to REV, least and greatest behind it. Contenders
+are left out: this program is compared with itself.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def rows_of(tree: Path, name: str, form: str) -> dict[str, tuple[float, str]]:
 
 
 def compared(before: Sequence[Figures], now: Sequence[Figures], revision: str) -> list[Row]:
-    """The rows that every round of both has, each with the median of now, compared with `revision` round by round. Pure."""
+    """The rows that every round of both has, each with the median of now, compared with `revision` round by round.
+    Pure."""
     shared = [name for name in now[0] if all(name in each for each in (*before, *now))]
     rows = []
     for name in shared:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine [--devices N] [--large N] [--sends N]
 
-1. Deliveries a second of engine and durable SQLite with a transport that answers at once, against the push client's requests a
-   second on the same core (`benchmarks.http_client`): the engine must not slow the wire.
+1. Deliveries a second of engine and durable SQLite with a transport that answers at once, against the push client's
+   requests a second on the same core (`benchmarks.http_client`): the engine must not slow the wire.
 2. Peak memory (the operating system's high-water mark of a fresh process) of a broadcast to a million endpoints.
 3. Seconds from `send` in one process to the transport's call in another that shares the SQLite file.
 """
@@ -55,7 +55,8 @@ def instant_engine(database: Path | str, transport: ScriptedTransport, role: str
 
 
 async def instant(database: Path, rounds: int) -> list[Sample]:
-    """Broadcasts through the instant transport, after one to warm up, in a process that did not register the devices."""
+    """Broadcasts through the instant transport, after one to warm up, in a process that did not register the
+    devices."""
     async with instant_engine(database, Instant()) as engine:
         await broadcast(engine, None)
         return [await broadcast(engine, None) for _ in range(rounds)]

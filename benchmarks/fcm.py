@@ -1,11 +1,12 @@
-"""How fast FCM pushes go out, from `engine.send` to the committed settlement, beside firebase-admin's `send_each_async`.
+"""How fast FCM pushes go out, from `engine.send` to the committed settlement, beside firebase-admin's
+`send_each_async`.
 
     python -m benchmarks.fcm [--rounds N] [--devices N] [--messages N]
 
-Both talk to one lean simulator, which checks nothing and names each message as Google does. Ours is a broadcast to `--devices`
-registered devices in an SQLite file with `synchronous=FULL`: a delivery counts once its settlement is committed; the rate shaper
-is off. firebase-admin sends `--messages` in batches of 500, the most that it takes, and remembers nothing. They take turns, and the
-ratio is the median of the rounds' ratios.
+Both talk to one lean simulator, which checks nothing and names each message as Google does. Ours is a broadcast to
+`--devices` registered devices in an SQLite file with `synchronous=FULL`: a delivery counts once its settlement is
+committed; the rate shaper is off. firebase-admin sends `--messages` in batches of 500, the most that it takes, and
+remembers nothing. They take turns, and the ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations

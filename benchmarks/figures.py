@@ -1,7 +1,8 @@
-"""The figures that the pages show: one run of one day, kept in `figures.json`, and the tables and plots that are made from it.
+"""The figures that the pages show: one run of one day, kept in `figures.json`, and the tables and plots that are made
+from it.
 
-`python -m benchmarks report --write` keeps a run and fills the pages. A test holds every page to the file. Of the benchmarks only the
-command line imports this module.
+`python -m benchmarks report --write` keeps a run and fills the pages. A test holds every page to the file. Of the
+benchmarks only the command line imports this module.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def _times(row: Row) -> str:
 
 
 def _beside(look: _Look, what: str, benchmark: str, name: str) -> list[tuple[str, str, str]]:
-    """A line of the ratios to contenders in other languages, which a row names with its language; none where none was to be had."""
+    """A line of the ratios to contenders in other languages, which a row names with its language; none where none was
+    to be had."""
     found = [
         # Of a cost: 0.91 times less is 1.10 times as much.
         f"{1 / row.ratio:.2f} times that of {row.against.removeprefix('less than ')}"

@@ -37,7 +37,8 @@ __all__ = ["Hosts", "run", "straight"]
 STRAIGHT = 1.3
 """Times the least cost of a delivery, up to which the last point counts as lying on a line."""
 _EACH = 200
-"""Endpoints of one notification in flight, and of one app: the cost of a notification is shared by as many in every size."""
+"""Endpoints of one notification in flight, and of one app: the cost of a notification is shared by as many in every
+size."""
 _CONNECTION = 0.6
 """MB of a TLS connection at most, both ends: asyncio keeps a buffer of 256 KB for each."""
 NOTE = fanout.Notification(title=rig.TITLE, body=rig.BODY)

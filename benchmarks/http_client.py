@@ -4,8 +4,8 @@
 
 Two comparisons, each with its contenders in turns, and the ratio the median of the rounds' ratios:
 
-1. CPU per APNs request over TLS, against aioapns, httpx with HTTP/2, hyper (Rust) and `@parse/node-apn`, with the same nginx, which
-   echoes `apns-id` (aioapns cannot match an answer without it).
+1. CPU per APNs request over TLS, against aioapns, httpx with HTTP/2, hyper (Rust) and `@parse/node-apn`, with the same
+   nginx, which echoes `apns-id` (aioapns cannot match an answer without it).
 2. Requests a second over one connection with 500 streams, `h2load -c1 -m500` against ours, with the same nghttpd.
 """
 

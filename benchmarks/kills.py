@@ -3,12 +3,12 @@ bound.
 
     python -m benchmarks.kills [--kills N] [--seed N]
 
-Four parties, as in any honest trial: `fanout work` in a process of its own, which is killed; a strict APNs simulator, which writes
-each push into a ledger as it answers, half of them late; a driver, which notes the id of each notification that was accepted; and an auditor,
-which in the end joins the three. Each cycle submits notifications, starts a worker, and kills it after a random time; the last
-worker runs until nothing is left. Every other kill comes with the first results that are stored: a result that was
-booked before its answer is false then. Anything lost or false, or more duplicates than the bound, ends the benchmark
-with an error.
+Four parties, as in any honest trial: `fanout work` in a process of its own, which is killed; a strict APNs simulator,
+which writes each push into a ledger as it answers, half of them late; a driver, which notes the id of each notification
+that was accepted; and an auditor, which in the end joins the three. Each cycle submits notifications, starts a worker,
+and kills it after a random time; the last worker runs until nothing is left. Every other kill comes with the first
+results that are stored: a result that was booked before its answer is false then. Anything lost or false, or more
+duplicates than the bound, ends the benchmark with an error.
 
     lost           accepted by `send`, but without a final state after the last drain
     false          reported as accepted, but not in the ledger

@@ -2,13 +2,14 @@
 
     python -m benchmarks.lanes [--bulk N] [--sends N] [--apps N] [--rounds N] [--seconds N]
 
-1. Urgent: while a `bulk` broadcast runs through one APNs binding to nginx, a notification of lane `urgent` goes to one user, again
-   and again, at random moments. Seconds from the call of `send` (before the durable commit) to the gateway.
-2. Fairness: many apps with an APNs binding each. All but one send to one user at random, together about a hundred times a second.
-   In turns for some seconds each, the last app's broadcast is held, and runs; the quiet ones' p99 may double at most.
+1. Urgent: while a `bulk` broadcast runs through one APNs binding to nginx, a notification of lane `urgent` goes to one
+   user, again and again, at random moments. Seconds from the call of `send` (before the durable commit) to the gateway.
+2. Fairness: many apps with an APNs binding each. All but one send to one user at random, together about a hundred times
+   a second. In turns for some seconds each, the last app's broadcast is held, and runs; the quiet ones' p99 may double
+   at most.
 
-The arrival is nginx's own: its log has the time, to the millisecond, and the `apns-id` of each request. The client has CPU 0, nginx
-CPU 1.
+The arrival is nginx's own: its log has the time, to the millisecond, and the `apns-id` of each request. The client has
+CPU 0, nginx CPU 1.
 """
 
 from __future__ import annotations

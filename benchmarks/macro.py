@@ -1,13 +1,14 @@
-"""Whole tasks: a large broadcast, notifications to single users, an outage, mixed transports, acceptance, and a cold start.
+"""Whole tasks: a large broadcast, notifications to single users, an outage, mixed transports, acceptance, and a cold
+start.
 
     python -m benchmarks.macro [--devices N] [--sends N] [--outage SECONDS] [--starts N]
 
-Over TLS to nginx (mixed transports: to the lean simulators), with SQLite and `synchronous=FULL`; a delivery counts once its settlement
-is committed. The client's processes are set as `fanout work` sets its own, with uvloop where it is installed. Urgent alerts beside
-a bulk broadcast are `benchmarks.lanes`.
+Over TLS to nginx (mixed transports: to the lean simulators), with SQLite and `synchronous=FULL`; a delivery counts once
+its settlement is committed. The client's processes are set as `fanout work` sets its own, with uvloop where it is
+installed. Urgent alerts beside a bulk broadcast are `benchmarks.lanes`.
 
-Bytes are those of the loopback interface, both ways, headers of TCP and acknowledgements included; on a machine where others use
-loopback they are too many. Row writes are SQLite's own count of changed rows.
+Bytes are those of the loopback interface, both ways, headers of TCP and acknowledgements included; on a machine where
+others use loopback they are too many. Row writes are SQLite's own count of changed rows.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python -m benchmarks.micro [--count N] [--rounds N]
 
-Encoding and decoding of HTTP/2, encryption, payloads, ids, the settlement decision and the queue of a lane, in the calls that a
-delivery makes of them. The cost of SQLite (put, lease, resolve, settle) is `benchmarks.storage`, which belongs to this
-table. The figure is the median of the rounds, the spread their least and greatest; the process has CPU 0.
+Encoding and decoding of HTTP/2, encryption, payloads, ids, the settlement decision and the queue of a lane, in the
+calls that a delivery makes of them. The cost of SQLite (put, lease, resolve, settle) is `benchmarks.storage`, which
+belongs to this table. The figure is the median of the rounds, the spread their least and greatest; the process has CPU
+0.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     python -m benchmarks.postgres [--devices N] [--rounds N] [--import N] [--sends N] [--no-rivals]
 
-1. Deliveries a second with a transport that answers at once, one worker, against the same over SQLite: the client has CPU 0 and the
-   server CPU 1. The server's CPU is that of all its processes.
+1. Deliveries a second with a transport that answers at once, one worker, against the same over SQLite: the client has
+   CPU 0 and the server CPU 1. The server's CPU is that of all its processes.
 2. Deliveries a second with gateways that answer in 20 ms and a window of `WINDOW` under way per worker: two workers
 against one.
    The window limits one worker; the question is whether the database lets the second do as much.
-3. Rows written by the server (inserted, updated and deleted, of all tables) for each million deliveries, 1 % of them tried twice.
-   And the bytes of its write-ahead log for each.
+3. Rows written by the server (inserted, updated and deleted, of all tables) for each million deliveries, 1 % of them
+   tried twice. And the bytes of its write-ahead log for each.
 4. Seconds to import devices through `endpoints.import_`, by one process, and the space of a device on the disk.
 5. Notifications to single users a second, beside queues of jobs: `benchmarks.postgres_singles`.
 

@@ -1,8 +1,9 @@
 """Notifications to single users on PostgreSQL, beside queues of jobs: the last rows of `benchmarks.postgres`.
 
-Each contender takes `sends` from 200 callers, one job each, and works them off in the same process: `accepted` is the rate until the last
-`send` or insert has returned, the row's own rate that until all are settled. A job does nothing, and our transport answers at once. River
-and procrastinate share our server; arq has Redis, which is not asked to write anything to a disk. The client has a CPU of its own.
+Each contender takes `sends` from 200 callers, one job each, and works them off in the same process: `accepted` is the
+rate until the last `send` or insert has returned, the row's own rate that until all are settled. A job does nothing,
+and our transport answers at once. River and procrastinate share our server; arq has Redis, which is not asked to write
+anything to a disk. The client has a CPU of its own.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def machine() -> dict[str, Any]:
 
 
 def build(arguments: str) -> str:
-    """How an interpreter was built, by the arguments of its `configure`: one without PGO and LTO is slower by as much as a version.
+    """How an interpreter was built, by the arguments of its `configure`: one without PGO and LTO is slower by as much
+    as a version.
 
     A distribution's packaging may optimize by rules of its own (Debian's does), of which `configure` is not told.
     """

@@ -134,7 +134,8 @@ def row(name: str, taken: Sequence[Sample], by: str = "rate", **more: Any) -> Ro
 def compared(
     samples: Mapping[str, Sequence[Sample]], baseline: str, by: str = "rate", *, word: str = "", **more: Any
 ) -> list[Row]:
-    """A row for each contender, compared with `baseline` round by round: so many times its rate, or so many times less CPU."""
+    """A row for each contender, compared with `baseline` round by round: so many times its rate, or so many times less
+    CPU."""
     rows = []
     for name, taken in samples.items():
         if not taken:
@@ -159,7 +160,8 @@ def against(
 def peak_memory() -> float:
     """The most that this process has had in memory so far, in MB.
 
-    Not `ru_maxrss`, where there is a choice: a child begins with its parent's there, though it shares none of its memory.
+    Not `ru_maxrss`, where there is a choice: a child begins with its parent's there, though it shares none of its
+    memory.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -375,7 +377,8 @@ def apns_settings(url: str, folder: Path) -> dict[str, str]:
 
 
 async def enter(engine: Engine, binding: str, addresses: Iterable[Any], **more: Any) -> int:
-    """Register a device for each address, of as many users (u0, u1, …), through the directory's own import: how many."""
+    """Register a device for each address, of as many users (u0, u1, …), through the directory's own import: how
+    many."""
     expected = 0
 
     def lines() -> Iterator[bytes]:

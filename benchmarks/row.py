@@ -8,7 +8,8 @@ __all__ = ["Row"]
 
 
 class Row(NamedTuple):
-    """`ratio` compares with the row named in `against`: the median of the rounds' ratios, `spread` their least and greatest.
+    """`ratio` compares with the row named in `against`: the median of the rounds' ratios, `spread` their least and
+    greatest.
 
     `client_cpu` and `gateway_cpu` are microseconds for each counted unit; 0 where unknown. `cores` names the processes
     that share a core. Rows of one `figure` make one picture; those with an `x` a line in it, named by `series`, the

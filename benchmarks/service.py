@@ -2,13 +2,14 @@
 
     python -m benchmarks.service [--posts N] [--users N]
 
-The service runs as `fanout serve` runs it (uvicorn, uvloop where it is installed, SQLite with `synchronous=FULL` on the disk of the
-current folder, callers told apart by an API key), with CPU 0 to itself; the client has CPU 1. Each user has three devices: APNs,
-FCM and Web Push. Payloads are encoded by the real transports; sending is replaced by an answer at once, for the wire is another
-benchmark's subject. Rows "accepted" are of a service that leaves delivering to others (`fanout work`), "accepted and delivered" of
-one process that does both, until every delivery's settlement is committed.
+The service runs as `fanout serve` runs it (uvicorn, uvloop where it is installed, SQLite with `synchronous=FULL` on the
+disk of the current folder, callers told apart by an API key), with CPU 0 to itself; the client has CPU 1. Each user has
+three devices: APNs, FCM and Web Push. Payloads are encoded by the real transports; sending is replaced by an answer at
+once, for the wire is another benchmark's subject. Rows "accepted" are of a service that leaves delivering to others
+(`fanout work`), "accepted and delivered" of one process that does both, until every delivery's settlement is committed.
 
-Latency is from the moment at which a post was due, not from when the client came to send it, so that waiting behind others counts.
+Latency is from the moment at which a post was due, not from when the client came to send it, so that waiting behind
+others counts.
 """
 
 from __future__ import annotations
@@ -187,7 +188,8 @@ class _Client:
 
 
 def load(at: dict[str, Any], kind: str, posts: int, rate: float | None) -> dict[str, float]:
-    """One run of the client. `began` is on the clock that all processes of a machine share, when it has loaded its modules."""
+    """One run of the client. `began` is on the clock that all processes of a machine share, when it has loaded its
+    modules."""
     client = _Client(at, kind)
     loop = bootstrap.loop_factory()
     with asyncio.Runner(loop_factory=loop) as runner:

@@ -3,9 +3,11 @@ connections.
 
     python -m benchmarks.waiting [--sends N] [--rounds N] [--callers N] [--seconds N]
 
-1. Milliseconds from the call of `send` to the end of `wait`: one caller, one device, one send after the other, a transport that answers
-   at once. SQLite (FULL) and PostgreSQL (fsync on) with the worker in the caller's process; PostgreSQL with the worker in another process.
-2. Statements a second that reach the server from one idle process, counted in the server's log: with LISTEN, and with `prepared=off`.
+1. Milliseconds from the call of `send` to the end of `wait`: one caller, one device, one send after the other, a
+   transport that answers at once. SQLite (FULL) and PostgreSQL (fsync on) with the worker in the caller's process;
+   PostgreSQL with the worker in another process.
+2. Statements a second that reach the server from one idle process, counted in the server's log: with LISTEN, and with
+   `prepared=off`.
 3. Single sends until they are settled, by many callers, with `pool=4` and `pool=16`, in turns.
 
 Server and client share the CPUs.

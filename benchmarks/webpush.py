@@ -3,16 +3,16 @@ alone.
 
     python -m benchmarks.webpush [--rounds N] [--browsers N] [--no-rivals]
 
-1. `engine.send` to settled, with SQLite and `synchronous=FULL`, against pywebpush at its best: `WebPusher.send_async` with one
-   reused aiohttp session, a cached VAPID header and 100 workers; against web-push (Node) with a kept-alive agent; and against webpush-go
-   with 500 at once. Nothing of theirs is durable. All talk to the same nginx, which answers 201: ours and webpush-go over HTTP/2, the
-   others over HTTP/1.1, which is all they can.
-2. The same against the rate at which our encryption alone runs in a loop on that core, for the same browsers, and the bare
-   primitives of `cryptography` without any framing: a key pair, an exchange, and one AES-GCM seal.
+1. `engine.send` to settled, with SQLite and `synchronous=FULL`, against pywebpush at its best: `WebPusher.send_async`
+   with one reused aiohttp session, a cached VAPID header and 100 workers; against web-push (Node) with a kept-alive
+   agent; and against webpush-go with 500 at once. Nothing of theirs is durable. All talk to the same nginx, which
+   answers 201: ours and webpush-go over HTTP/2, the others over HTTP/1.1, which is all they can.
+2. The same against the rate at which our encryption alone runs in a loop on that core, for the same browsers, and the
+   bare primitives of `cryptography` without any framing: a key pair, an exchange, and one AES-GCM seal.
 
-All take turns, and each ratio is the median of the rounds' ratios. Every browser has a key of its own, parsed anew for each message;
-one warm-up round is not counted. "By CPU" is the expected ratio to encryption on a machine where nothing else runs:
-encryption's share of the CPU that a delivery costs in all.
+All take turns, and each ratio is the median of the rounds' ratios. Every browser has a key of its own, parsed anew for
+each message; one warm-up round is not counted. "By CPU" is the expected ratio to encryption on a machine where nothing
+else runs: encryption's share of the CPU that a delivery costs in all.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     async with fanout.open("fanout.toml") as engine:
         receipt = await engine.send(fanout.Notification(title="Hello"), "user:alice")
 
-Names are imported when they are first used, so that importing `fanout` costs next to nothing. `fanout.sync` is the same for
-callers without an event loop; authors of plugins import `fanout.plugin`.
+Names are imported when they are first used, so that importing `fanout` costs next to nothing. `fanout.sync` is the same
+for callers without an event loop; authors of plugins import `fanout.plugin`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The composition root: settings -> plugins -> storage and transports -> engine. The only place that wires them together."""
+"""The composition root: settings -> plugins -> storage and transports -> engine. The only place that wires them
+together."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ __all__ = [
 
 
 class SystemClock:
-    """The time of this machine. `monotonic` counts the time for which it was suspended too, where the system has such a clock (Linux)."""
+    """The time of this machine. `monotonic` counts the time for which it was suspended too, where the system has such a
+    clock (Linux)."""
 
     # The functions themselves, not methods around them: both are called for each delivery.
     now = staticmethod(time.time)
@@ -66,16 +68,18 @@ _log = logging.getLogger("fanout")
 
 
 def dedicate_process() -> None:
-    """Set the interpreter for a program that only delivers: a cycle collector that looks seldom, and threads that take turns sooner.
+    """Set the interpreter for a program that only delivers: a cycle collector that looks seldom, and threads that take
+    turns sooner.
 
-    A window of leases is thousands of young tuples that no cycle runs through: looked at every 700 allocations, as Python does
-    by itself, they cost a third of the engine's time. Not done by `open`: how a host's interpreter is set is its own affair.
+    A window of leases is thousands of young tuples that no cycle runs through: looked at every 700 allocations, as
+    Python does by itself, they cost a third of the engine's time. Not done by `open`: how a host's interpreter is set
+    is its own affair.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    # The storage's thread asks for the interpreter at each step of each statement; beside a busy loop each asking takes as long as
-    # this, and Python's own 5 ms make tens of them for one durable `send`.
+    # The storage's thread asks for the interpreter at each step of each statement; beside a busy loop each asking takes
+    # as long as this, and Python's own 5 ms make tens of them for one durable `send`.
     sys.setswitchinterval(0.0005)
 
 

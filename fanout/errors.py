@@ -1,4 +1,5 @@
-"""Faults that a caller can do something about. A delivery's result is never one of them: that is an outcome (`core.outcome`).
+"""Faults that a caller can do something about. A delivery's result is never one of them: that is an outcome
+(`core.outcome`).
 
 Each message is a sentence that names the offending key or value and the remedy, and never a secret or a device address.
 """
@@ -148,12 +149,14 @@ class PluginError(FanoutError):
 class StorageError(FanoutError):
     """The database failed; earlier acceptances are safe, this request is not done.
 
-    Of exactly this class: for good, until the storage is opened again (a damaged file, a failed fsync, a file that was taken away).
+    Of exactly this class: for good, until the storage is opened again (a damaged file, a failed fsync, a file that was
+    taken away).
     """
 
 
 class StorageUnavailable(StorageError):
-    """The database cannot do this at present: it is away, or too busy. A later call may succeed, and repeats nothing."""
+    """The database cannot do this at present: it is away, or too busy. A later call may succeed, and repeats
+    nothing."""
 
 
 class StorageAbsent(StorageError):
@@ -165,7 +168,8 @@ class StorageFull(StorageUnavailable):
 
 
 class StorageRefused(StorageUnavailable):
-    """The database does not take this program until an operator mends something: a right, a password, a key of addresses.
+    """The database does not take this program until an operator mends something: a right, a password, a key of
+    addresses.
 
     When a storage is opened also: of a newer version, of another program, read-only or damaged.
     """

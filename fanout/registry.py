@@ -1,7 +1,7 @@
 """Which transports and storage backends are installed, found through entry points and loaded when first used.
 
-`fanout` knows none of them by name: the built-in ones are found exactly as a stranger's are. A plugin that cannot be loaded
-disables itself and nothing else, and says why when it is asked for. Levels above the engine import this module.
+`fanout` knows none of them by name: the built-in ones are found exactly as a stranger's are. A plugin that cannot be
+loaded disables itself and nothing else, and says why when it is asked for. Levels above the engine import this module.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _DESCRIPTORS: dict[Kind, type[Descriptor]] = {"transport": TransportPlugin, "sto
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """One plugin as `fanout doctor` lists it. `state` is `found` until it is loaded; `problem` says why one is `broken`."""
+    """One plugin as `fanout doctor` lists it. `state` is `found` until it is loaded; `problem` says why one is
+    `broken`."""
 
     kind: Kind
     name: str
@@ -68,7 +69,8 @@ class Registry:
                 continue
             about = distribution.metadata  # parsed at each look
             name = about["Name"] or "a distribution without a name"
-            # A distribution that lies twice on the path (a checkout and its installation) counts once, as it does for import.
+            # A distribution that lies twice on the path (a checkout and its installation) counts once, as it does for
+            # import.
             if name.lower() in seen:
                 continue
             seen.add(name.lower())
@@ -78,8 +80,8 @@ class Registry:
         self._plugins.sort(key=lambda plugin: (plugin.info.kind, plugin.info.name, plugin.info.distribution))
 
     def holding(self, given: Mapping[str, Descriptor]) -> Registry:
-        """This registry and the descriptors that a program gave itself, by the place in its configuration: `storage`, or
-        `apps.APP.transports.BINDING`. Raises `PluginError` for one that cannot be used."""
+        """This registry and the descriptors that a program gave itself, by the place in its configuration: `storage`,
+        or `apps.APP.transports.BINDING`. Raises `PluginError` for one that cannot be used."""
         for place, descriptor in given.items():
             if problem := _flaw("storage" if place == "storage" else "transport", descriptor):
                 raise PluginError(f"{place}: {problem}")
@@ -100,7 +102,8 @@ class Registry:
         return [plugin.info for plugin in self._plugins]
 
     def transports(self) -> dict[str, TransportPlugin]:
-        """The descriptors of all transports that can be loaded, by name. Raises `PluginError` for a name that two distributions offer."""
+        """The descriptors of all transports that can be loaded, by name. Raises `PluginError` for a name that two
+        distributions offer."""
         names = [info.name for info in self.list(load=True) if info.kind == "transport" and info.state == "loaded"]
         return {name: self.transport(name) for name in names}
 
@@ -132,7 +135,8 @@ class Registry:
         return transport
 
     def make_storage(self, text: str, context: StorageContext) -> Storage:
-        """The storage that SCHEME:LOCATION names, not opened. Raises `PluginError` when what it needs is not installed."""
+        """The storage that SCHEME:LOCATION names, not opened. Raises `PluginError` when what it needs is not
+        installed."""
         scheme, _, location = text.partition(":")
         factory = self.resolve("storage", scheme, self.storage(scheme).factory)
         storage: Storage = factory(location, context)

@@ -1,4 +1,5 @@
-"""The suite. `tests/kit` is a source root: this process and those that it starts find it, however the checkout was installed."""
+"""The suite. `tests/kit` is a source root: this process and those that it starts find it, however the checkout was
+installed."""
 
 from __future__ import annotations
 

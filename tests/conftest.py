@@ -24,8 +24,8 @@ from hypothesis.strategies import none
 from fanout import registry
 from fanout.storage.sqlite import in_memory, opening
 
-# No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context. Processes that a
-# test starts inherit this.
+# No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context.
+# Processes that a test starts inherit this.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
 
 # A loaded machine is no failure. What a test states for itself holds instead.
@@ -34,7 +34,8 @@ settings.register_profile("long", deadline=None, max_examples=500)
 
 
 _FIRST = ("clocks", "faults", "webpush_browser")
-"""Folders whose files begin, one of each by turns: each file is work for a process for long, most of it spent waiting, beside which others run."""
+"""Folders whose files begin, one of each by turns: each file is work for a process for long, most of it spent waiting,
+beside which others run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,14 +81,15 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What was imported and collected stays: the garbage collector need not look at half a million objects again and again."""
+    """What was imported and collected stays: the garbage collector need not look at half a million objects again and
+    again."""
     _first_example()  # hypothesis then asks the collector what refers to its generator, and frozen objects are not told
     gc.collect()
     gc.freeze()
 
 
-# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files and of disks that fail, and
-# processes that a test starts, make each file by the steps.
+# The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files and of
+# disks that fail, and processes that a test starts, make each file by the steps.
 _ROOT = Path(__file__).parent
 _BY_STEPS = {"faults", "lifecycle", "simulation", "soak", "testing"}
 _COPIED_IN_STORAGE = (
@@ -150,7 +152,8 @@ def _distributions() -> list[SimpleNamespace]:
 
 @pytest.fixture(scope="session", autouse=True)
 def installed() -> Iterator[None]:
-    """The metadata of a hundred distributions are read again where a folder has changed, and not for each engine that is opened."""
+    """The metadata of a hundred distributions are read again where a folder has changed, and not for each engine that
+    is opened."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "distributions", _distributions)
         yield
@@ -186,7 +189,8 @@ def no_blocking_call() -> Iterator[None]:
     ours = ["fanout", "fanout_apns", "fanout_fcm", "fanout_kit", "fanout_webpush", "fanout_wns"]
     before_it_runs = ["fanout.registry", "fanout.config"]  # plugins and settings are read when an engine is made
     with blockbuster_ctx(ours, excluded_modules=before_it_runs) as watch:
-        # Held for the length of a list's append, and asked once when a binding or a database is opened: neither can wait.
+        # Held for the length of a list's append, and asked once when a binding or a database is opened: neither can
+        # wait.
         watch.functions["threading.Lock.acquire"].deactivate()
         watch.functions["os.stat"].deactivate()
         yield

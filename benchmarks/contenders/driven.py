@@ -1,8 +1,8 @@
 """The protocol of the drivers: one line in, "ready" out, then a run for each line.
 
 1. The driver reads a job: one line of JSON. It warms up with `warmUp` requests and prints "ready".
-2. For each further line it makes `requests` requests, and prints one line of JSON: `requests`, `cpu` (seconds of its process) and `wall`
-   (seconds); a queue of jobs also `accepted`, the seconds until the last was taken over.
+2. For each further line it makes `requests` requests, and prints one line of JSON: `requests`, `cpu` (seconds of its
+   process) and `wall` (seconds); a queue of jobs also `accepted`, the seconds until the last was taken over.
 3. At the end of its input it ends.
 
 Every job has `atOnce`, the requests under way at a time, `requests` and `warmUp`; the rest is the driver's own.

@@ -1,7 +1,7 @@
 """Contenders that are programs of their own: the needs of each, its build from its package registry, its start.
 
-Each has a folder here with its driver and its versions. At its first use that folder is copied to the user's cache, and built there;
-a change of the folder makes another copy. A contender that cannot be built is named in a row instead.
+Each has a folder here with its driver and its versions. At its first use that folder is copied to the user's cache, and
+built there; a change of the folder makes another copy. A contender that cannot be built is named in a row instead.
 """
 
 from __future__ import annotations

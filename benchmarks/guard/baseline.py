@@ -17,26 +17,29 @@ __all__ = ["ARGUED", "COMMIT", "FILE", "LIMIT", "VERSION", "Growth", "compare", 
 
 FILE = Path(__file__).parents[1] / "baseline.json"
 COMMIT = "48a4b63"
-"""The commit whose counts are in `FILE`, counted by this guard, whose gateway answers with header fields. They stay: rises since then add up, and are
-judged by their sum."""
+"""The commit whose counts are in `FILE`, counted by this guard, whose gateway answers with header fields. They stay:
+rises since then add up, and are judged by their sum."""
 SINCE: Mapping[str, str] = {
     "hosts broadcast": "fb09469",
     "runs broadcast": "fb09469",
     "rest single": "f5c111f",
     "graph single": "f5c111f",
 }
-"""Scenarios that `COMMIT` does not have (its transports have no runs, and its guard no transport without a wire and no service), with the commit whose counts stand for
-them: 1,000 hosts with a delivery each are the engine's cost of a group, and runs that are answered as they begin its cost of a delivery."""
+"""Scenarios that `COMMIT` does not have (its transports have no runs, and its guard no transport without a wire and no
+service), with the commit whose counts stand for them: 1,000 hosts with a delivery each are the engine's cost of a
+group, and runs that are answered as they begin its cost of a delivery."""
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Each minor version of Python has a compiler of its own, so its instructions are counted by themselves."""
 LIMIT = 0.07
-"""The share by which a count may rise since `COMMIT`: 5 % for evidence before verdicts (header blocks walked, acceptances remembered, fresh
-connections), 2 % for storage that says which database it leads to and for one validation of callers' values."""
+"""The share by which a count may rise since `COMMIT`: 5 % for evidence before verdicts (header blocks walked,
+acceptances remembered, fresh connections), 2 % for storage that says which database it leads to and for one validation
+of callers' values."""
 ARGUED: Mapping[str, float] = {"apns single": LIMIT, "webpush broadcast": 0.15, "fcm broadcast": LIMIT}
 """Scenarios of which the whole is judged alone, and may rise by so much. A single send is a run of one:
 the engine and core take more instructions, storage fewer. Web Push goes by `send`, beside groups that keep their own
-counters. In return a broadcast over APNs or FCM takes less than half of the instructions. That over FCM is counted with 25 deliveries, so a
-put, which many callers may share, is a tenth of its storage's blocks: of 83 a delivery they became 105."""
+counters. In return a broadcast over APNs or FCM takes less than half of the instructions. That over FCM is counted with
+25 deliveries, so a put, which many callers may share, is a tenth of its storage's blocks: of 83 a delivery they became
+105."""
 _PART = 0.10
 """The share for one part of the program: of a broadcast, storage's blocks rose by 9 % for the same reason."""
 _WEIGHT = 0.03
@@ -54,8 +57,8 @@ Counts: TypeAlias = Mapping[str, Mapping[str, Count]]
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One count that rose too far. `part` is empty for the whole; `functions` are those that grew most, with before and now, per delivery: before is None
-    where it was too little to be kept.
+    """One count that rose too far. `part` is empty for the whole; `functions` are those that grew most, with before and
+    now, per delivery: before is None where it was too little to be kept.
     """
 
     scenario: str
@@ -75,7 +78,8 @@ class Growth:
 
 
 def compare(before: Counts, now: Counts, limit: float = LIMIT) -> list[Growth]:
-    """Each measure of each scenario that rose by more than that share, or the one argued for it, as a whole or in one part of the program."""
+    """Each measure of each scenario that rose by more than that share, or the one argued for it, as a whole or in one
+    part of the program."""
     return [
         growth
         for scenario, measures in before.items()

@@ -1,4 +1,5 @@
-"""`python -m benchmarks guard [--limit PERCENT] [--baseline FILE] [--update]`: count, and compare with the former counts."""
+"""`python -m benchmarks guard [--limit PERCENT] [--baseline FILE] [--update]`: count, and compare with the former
+counts."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ _LIB = Path(sys.modules["os"].__file__ or "").parent
 
 
 def place(code: CodeType) -> str:
-    """The function's name as a reader looks for it: `fanout/engine/sender.py Senders.run`; of a library, from its package on."""
+    """The function's name as a reader looks for it: `fanout/engine/sender.py Senders.run`; of a library, from its
+    package on."""
     path = Path(code.co_filename)
     for root in (_ROOT / "transports", _ROOT):
         if path.is_relative_to(root) and "site-packages" not in path.parts:
@@ -162,8 +163,8 @@ class Blocks(Counting):
     """How many memory blocks each function's instructions left more than before, added up: memory that is freed later
     still counts.
 
-    A block that C code takes and gives back within one instruction is not seen. Reading the allocator's count walks its pools,
-    so this is for short runs.
+    A block that C code takes and gives back within one instruction is not seen. Reading the allocator's count walks its
+    pools, so this is for short runs.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,8 @@ _LOOK = 0.01
 
 
 class Posts:
-    """The service over the engine that is counted, and its callers. With `graph` they post in the shape of Microsoft Graph, with an item for the feed."""
+    """The service over the engine that is counted, and its callers. With `graph` they post in the shape of Microsoft
+    Graph, with an item for the feed."""
 
     def __init__(self, *, graph: bool) -> None:
         self._graph = graph
@@ -53,7 +54,8 @@ class Posts:
             self._unsids.append(made.unsid)
 
     async def act(self, engine: Engine, devices: int) -> None:
-        """A post to each of the first so many users, by callers of which each waits for its answer; until all are delivered."""
+        """A post to each of the first so many users, by callers of which each waits for its answer; until all are
+        delivered."""
         before, users = _delivered(engine), iter(range(devices))
 
         async def caller() -> None:

@@ -1,4 +1,5 @@
-"""One virtual process with the production engine in it, and a gateway that accepts everything. Nothing depends on time or chance."""
+"""One virtual process with the production engine in it, and a gateway that accepts everything. Nothing depends on time
+or chance."""
 
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ class _Still:
 
 
 class _Accepting(asyncio.Protocol):
-    """A gateway that reads frame headers, and answers the end of each stream with `answer`: a header block, and maybe a body."""
+    """A gateway that reads frame headers, and answers the end of each stream with `answer`: a header block, and maybe a
+    body."""
 
     def __init__(self, answer: bytes, body: bytes) -> None:
         self._answer = answer

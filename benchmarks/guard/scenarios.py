@@ -34,7 +34,8 @@ NOTE = fanout.Notification(title="Storm warning", body="Gale-force winds from th
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """One measure: how many for so many `deliveries`, and where it is a count of Python, by part of the program and by function."""
+    """One measure: how many for so many `deliveries`, and where it is a count of Python, by part of the program and by
+    function."""
 
     deliveries: int
     total: int
@@ -44,8 +45,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`open` makes the process, in a folder, with one binding, of the transport `binding`; `address` the device of a number; `act` sends to so many of them, until all are settled.
-    `enrol` registers these addresses, one for each user, where it is not the engine's import that does."""
+    """`open` makes the process, in a folder, with one binding, of the transport `binding`; `address` the device of a
+    number; `act` sends to so many of them, until all are settled. `enrol` registers these addresses, one for each user,
+    where it is not the engine's import that does."""
 
     binding: str
     open: Callable[[Path], Process]

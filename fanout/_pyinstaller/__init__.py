@@ -1,4 +1,5 @@
-"""For PyInstaller, which asks for it through the entry point group `pyinstaller40`: where the hook for a bundle with `fanout` lies.
+"""For PyInstaller, which asks for it through the entry point group `pyinstaller40`: where the hook for a bundle with
+`fanout` lies.
 
 Nothing imports this folder. A bundle finds plugins as an installation does, by metadata, so the hook brings that along.
 """

@@ -39,7 +39,8 @@ async def check_up(engine: Engine) -> None:
 
 
 async def look_around(config: Path | None) -> None:
-    """The same for all else that `fanout doctor` looks at: plugins, files, the database, the callers of the service. Raises nothing.
+    """The same for all else that `fanout doctor` looks at: plugins, files, the database, the callers of the service.
+    Raises nothing.
 
     The check runs in a thread with an event loop of its own, which ends with the process at any point of waiting.
     """

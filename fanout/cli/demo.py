@@ -170,7 +170,8 @@ async def _takers(engine: Engine, id: str, user: str) -> str:
 async def _broadcast(engine: Engine, sending: Awaitable[Receipt], total: int) -> tuple[Status, float]:
     """Send, and show rate, outcomes and remaining time until the last of `total` deliveries has ended.
 
-    The final status, and the rate (deliveries per second) up to 99 %, before those that wait for slow and throttled devices.
+    The final status, and the rate (deliveries per second) up to 99 %, before those that wait for slow and throttled
+    devices.
     """
     most = 0.0
     counts: Counter[str] = Counter()

@@ -1,4 +1,5 @@
-"""`fanout demo --browser`: a real push, through the browser vendor's own push service, to the browser on this machine."""
+"""`fanout demo --browser`: a real push, through the browser vendor's own push service, to the browser on this
+machine."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ _CONFIG = "fanout.toml"
 
 
 def clear(folder: Path) -> None:
-    """An empty folder, where there was none or an earlier demo's. Raises `UsageError` rather than touch anything else."""
+    """An empty folder, where there was none or an earlier demo's. Raises `UsageError` rather than touch anything
+    else."""
     config = folder / _CONFIG
     try:
         if folder.exists() and any(folder.iterdir()):

@@ -1,4 +1,5 @@
-"""The page of `fanout demo`: the messages of the demo enter the feed of the user who is shown, and her page shows that feed."""
+"""The page of `fanout demo`: the messages of the demo enter the feed of the user who is shown, and her page shows that
+feed."""
 
 from __future__ import annotations
 

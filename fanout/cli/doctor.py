@@ -1,4 +1,5 @@
-"""`fanout doctor`: every plugin, setting, credential and database checked, nothing pushed. A worker does the same beside its work."""
+"""`fanout doctor`: every plugin, setting, credential and database checked, nothing pushed. A worker does the same
+beside its work."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ async def report(config: Path | None, *, json: bool = False) -> int:
 async def examine(config: Path | None, registry: Registry, *, beside: bool = False) -> AsyncIterator[Finding]:
     """Everything, in order, although something before it is wrong.
 
-    `beside` a running engine the gateways of bindings are left out, which it asks itself, and the database is read at leisure.
+    `beside` a running engine the gateways of bindings are left out, which it asks itself, and the database is read at
+    leisure.
     """
     for plugin in registry.list(load=True):
         yield _plugin(plugin, registry)

@@ -17,7 +17,8 @@ __all__ = ["exposed"]
 def exposed(settings: Any, configuration: str) -> dict[str, str]:
     """The files with secrets of these settings that any user of the machine can read or change, each with its remedy.
 
-    `configuration` is the path of the file that the settings were read from, or ""; it counts where a secret stands in it.
+    `configuration` is the path of the file that the settings were read from, or ""; it counts where a secret stands in
+    it.
     """
     secrets = list(_secrets(settings))
     found = {}

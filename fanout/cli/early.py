@@ -1,8 +1,8 @@
 """The effect of a signal on `fanout work` and `fanout serve` while no event loop listens: before all is imported, and
 after the end.
 
-It imports nothing of this package, so that its handlers stand before anything heavy is loaded. At both times the process holds no
-lease and no connection: the signal ends it at once, and that is a clean end.
+It imports nothing of this package, so that its handlers stand before anything heavy is loaded. At both times the
+process holds no lease and no connection: the signal ends it at once, and that is a clean end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ code = 0
 
 
 def stops() -> tuple[signal.Signals, ...]:
-    """The signals that tell this process to end: SIGHUP too (its terminal is gone), unless it was started to ignore that one (`nohup`)."""
+    """The signals that tell this process to end: SIGHUP too (its terminal is gone), unless it was started to ignore
+    that one (`nohup`)."""
     hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
         return (signal.SIGINT, signal.SIGTERM)

@@ -57,7 +57,8 @@ def ask(
     questions: bool,
     push: bool,
 ) -> Answers:
-    """Every answer, asked for where `questions` are allowed and none is given. Raises `UsageError` and `ConfigurationError`."""
+    """Every answer, asked for where `questions` are allowed and none is given. Raises `UsageError` and
+    `ConfigurationError`."""
     if storage is None:
         storage = _prompt(
             "Where is the queue? sqlite:FILE on one machine, postgresql://USER:PASSWORD@HOST/DATABASE for several",

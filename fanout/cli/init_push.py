@@ -24,7 +24,8 @@ _USER = "first-test-push"
 
 
 async def first_push(registry: Registry, answers: Answers, file: Path) -> int:
-    """0 where every device got it. With a device it goes by the new configuration, and the device stays registered for `first-test-push`."""
+    """0 where every device got it. With a device it goes by the new configuration, and the device stays registered for
+    `first-test-push`."""
     if answers.devices:
         return await _push(file, registry, answers.app, answers.devices, "the gateway")
     simulated = {each.name: each for each in simulated_transports(registry) if each.name in answers.bindings}

@@ -123,7 +123,8 @@ def keys(
 
 
 def make_keys(registry: Registry, kind: str) -> tuple[str, KeyPair]:
-    """A new pair of that kind and the transport that it is for. Raises `UsageError`, and `PluginError` for a broken plugin."""
+    """A new pair of that kind and the transport that it is for. Raises `UsageError`, and `PluginError` for a broken
+    plugin."""
     kinds: list[str] = []
     for name, plugin in registry.transports().items():
         if kind in plugin.keys:

@@ -13,7 +13,8 @@ __all__ = ["address_key"]
 
 
 def address_key(out: Path | None, config: Path | None, *, json: bool) -> None:
-    """Make a key, put it into the file `out`, or show it this once; `config` is the configuration that is to name it. Raises `UsageError`."""
+    """Make a key, put it into the file `out`, or show it this once; `config` is the configuration that is to name it.
+    Raises `UsageError`."""
     key = new_address_key()
     (id,) = Sealer.of(key).ids
     if out is None:

@@ -31,7 +31,8 @@ def add_key(
     config: Path | None,
     json: bool,
 ) -> None:
-    """Make a key of that kind, or take the host name `name`, for that app, and print the key once. Raises `UsageError`."""
+    """Make a key of that kind, or take the host name `name`, for that app, and print the key once. Raises
+    `UsageError`."""
     if kind not in ("caller", "signer", "host"):
         raise UsageError(f"--kind {kind!r} is nothing that is added: use caller, signer or host.")
     if kind == "host" and (name is None or role is not None or expires is not None or out is not None):

@@ -1,4 +1,5 @@
-"""Commands that are imported when they are called: asking for the version, for help or for completion loads none of them."""
+"""Commands that are imported when they are called: asking for the version, for help or for completion loads none of
+them."""
 
 from __future__ import annotations
 

@@ -97,7 +97,8 @@ _chosen = Format.TEXT
 
 
 def configure(chosen: Format | None = None, environ: Mapping[str, str] | None = None) -> Format:
-    """Send logs to standard error in the chosen format, else in that of FANOUT_LOG_FORMAT, else as text. Raises `UsageError`.
+    """Send logs to standard error in the chosen format, else in that of FANOUT_LOG_FORMAT, else as text. Raises
+    `UsageError`.
 
     As text from `warning` on; as JSON with `info` of this package's own loggers too, so that the lines that close an
     alert are there.

@@ -15,5 +15,6 @@ def resume(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Let a paused notification or binding go on. A binding is tried at once, its closed gates and a repaired credential too."""
+    """Let a paused notification or binding go on. A binding is tried at once, its closed gates and a repaired
+    credential too."""
     switch("resume", id, binding, app, config, json=json)

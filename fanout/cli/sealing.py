@@ -12,10 +12,11 @@ __all__ = ["seal"]
 
 
 def seal(config: Config = None, json: Json = False) -> None:
-    """Encrypt every address in the database with the first key of addresses.key_file. End the other programs first, where none was.
+    """Encrypt every address in the database with the first key of addresses.key_file. End the other programs first,
+    where none was.
 
-    With a key that is already in use there is nothing to do. To replace a key, put the new one first and keep the old one below it, start
-    all programs again, run this, and take the old one out.
+    With a key that is already in use there is nothing to do. To replace a key, put the new one first and keep the old
+    one below it, start all programs again, run this, and take the old one out.
     """
 
     async def command() -> int:

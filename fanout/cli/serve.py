@@ -68,7 +68,8 @@ def serve(
     ] = Path("fanout-simulated"),
     config: Config = None,
 ) -> None:
-    """Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways stored.
+    """Serve the REST API and deliver, until Ctrl-C or SIGTERM: requests under way are answered, and answers of gateways
+    stored.
 
     Without an issuer or a key in [service] it makes two keys of its own, and listens on loopback only.
     """

@@ -1,4 +1,5 @@
-"""Keys that `fanout serve` makes for itself where no caller is configured: kept in memory, and left for a shell in a file."""
+"""Keys that `fanout serve` makes for itself where no caller is configured: kept in memory, and left for a shell in a
+file."""
 
 from __future__ import annotations
 

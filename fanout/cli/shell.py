@@ -66,10 +66,12 @@ def run(
 def execute(
     command: Callable[[], Awaitable[int]], *, graceful: bool = False, log_format: logs.Format | None = None
 ) -> int:
-    """Run `command` in an event loop of its own; the exit code that it returns. Logs are in `log_format` (`logs.configure`).
+    """Run `command` in an event loop of its own; the exit code that it returns. Logs are in `log_format`
+    (`logs.configure`).
 
-    The first SIGINT, SIGTERM or SIGHUP cancels it, so that its contexts are left and the engine drains; the exit code is then 1, or 0
-    where being told to end is how the command ends (`graceful`). One that comes a second later ends the process at once.
+    The first SIGINT, SIGTERM or SIGHUP cancels it, so that its contexts are left and the engine drains; the exit code
+    is then 1, or 0 where being told to end is how the command ends (`graceful`). One that comes a second later ends the
+    process at once.
     """
 
     async def guarded() -> int:

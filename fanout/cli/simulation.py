@@ -51,7 +51,8 @@ class Simulation:
         return self.config.parent / "walk.sh"
 
     def write_walk(self, url: str, metrics: str) -> None:
-        """Leave a file for a shell to read (`. FILE`) that sets the variables of the documentation's walk, each device address by its binding's name."""
+        """Leave a file for a shell to read (`. FILE`) that sets the variables of the documentation's walk, each device
+        address by its binding's name."""
         addresses = {
             name.upper().replace("-", "_"): found if isinstance(found, str) else json.dumps(found)
             for name, found in self.addresses.items()
@@ -81,7 +82,8 @@ class Simulation:
 
 @asynccontextmanager
 async def simulated(folder: Path) -> AsyncIterator[Simulation]:
-    """Gateways and issuer, running, and a configuration in `folder` that knows them. Raises `UsageError` for a folder in use."""
+    """Gateways and issuer, running, and a configuration in `folder` that knows them. Raises `UsageError` for a folder
+    in use."""
     registry = Registry()
     transports = simulated_transports(registry)
     clear(folder)

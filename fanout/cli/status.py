@@ -56,7 +56,8 @@ def status(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """How things stand with a notification; without ID, what waits in all, which gates are closed and what is paused."""
+    """How things stand with a notification; without ID, what waits in all, which gates are closed and what is
+    paused."""
     if workers and id is not None:
         raise UsageError("Name one thing: an ID, or --workers.")
 
@@ -80,7 +81,8 @@ def status(
 
 
 def show(found: Status, *, json: bool, shortened: Sequence[str] = ()) -> None:
-    """Print a status in the form that was asked for. `shortened` are the bindings whose gateways take it with less text."""
+    """Print a status in the form that was asked for. `shortened` are the bindings whose gateways take it with less
+    text."""
     if json:
         more = {"refused": refused(found), "shortened": list(shortened)}
         emit(status_report(found, time.time()) | {name: value for name, value in more.items() if value})

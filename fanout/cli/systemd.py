@@ -36,7 +36,8 @@ def notify(text: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog(environ: Mapping[str, str] = os.environ) -> float | None:
-    """The seconds within which systemd wants to hear that this process is alive; None where it does not ask, or asks another one."""
+    """The seconds within which systemd wants to hear that this process is alive; None where it does not ask, or asks
+    another one."""
     period, of = environ.get(WATCHDOG, ""), environ.get(WATCHDOG_PID, "")
     if not period.isdigit() or int(period) == 0 or (of and of != str(os.getpid())):
         return None
@@ -44,10 +45,12 @@ def watchdog(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 class Announcer(AbstractAsyncContextManager["Announcer"]):
-    """Tells systemd of an engine that is open: READY when entered, STOPPING when left, and in between that it is alive, with its state.
+    """Tells systemd of an engine that is open: READY when entered, STOPPING when left, and in between that it is alive,
+    with its state.
 
-    Alive means that the event loop turns and the engine has not failed. A process of which that is not so is restarted by systemd, and
-    its leases run out. A database or a gateway that does not answer is no reason: a new process would wait for it as well.
+    Alive means that the event loop turns and the engine has not failed. A process of which that is not so is restarted
+    by systemd, and its leases run out. A database or a gateway that does not answer is no reason: a new process would
+    wait for it as well.
     """
 
     def __init__(self, engine: Engine, status: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -93,8 +96,8 @@ class Announcer(AbstractAsyncContextManager["Announcer"]):
 class Children:
     """Gathers the messages of several worker processes to systemd, which listens to their parent alone.
 
-    Ready is when all are; the watchdog is fed when each has been heard of since it was fed last, so that one that hangs is enough for a
-    restart. Enter it in a running loop; `environ` is for the children.
+    Ready is when all are; the watchdog is fed when each has been heard of since it was fed last, so that one that hangs
+    is enough for a restart. Enter it in a running loop; `environ` is for the children.
     """
 
     def __init__(self, count: int, status: str, environ: Mapping[str, str] = os.environ) -> None:

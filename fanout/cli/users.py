@@ -35,7 +35,8 @@ def erase(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Forget a user everywhere: devices, feed, subscriptions, what is queued, and every trace in the history. It cannot be undone."""
+    """Forget a user everywhere: devices, feed, subscriptions, what is queued, and every trace in the history. It cannot
+    be undone."""
     if not user:
         raise UsageError("USER is empty: name the user to be erased.")
     if not yes and not sys.stdin.isatty():
@@ -67,7 +68,8 @@ def export(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """All that is held of a user, as JSON lines: devices with addresses, subscriptions, feed, notifications, events. It is secret: an address is enough to push.
+    """All that is held of a user, as JSON lines: devices with addresses, subscriptions, feed, notifications, events. It
+    is secret: an address is enough to push.
 
     Each line has a `kind`. The last is `end`: without it the export is not whole.
     """

@@ -1,4 +1,5 @@
-"""A worker or service that is started while the database is away waits for it, as it does when the database goes away later."""
+"""A worker or service that is started while the database is away waits for it, as it does when the database goes away
+later."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def work(
 ) -> None:
     """Deliver what is queued, until Ctrl-C or SIGTERM; answers under way are awaited and stored before it ends.
 
-    Exit codes: 0 it was told to end, or has drained; 1 it failed, or only parked deliveries are left; 2 the configuration is wrong.
+    Exit codes: 0 it was told to end, or has drained; 1 it failed, or only parked deliveries are left; 2 the
+    configuration is wrong.
     """
     logs.configure(log_format)
     listen = None

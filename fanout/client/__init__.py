@@ -1,8 +1,8 @@
 """The typed, asynchronous client of the notification service.
 
-`AppClient` is for the programs that post to it, `UserClient` for a device that reads the feed; `tokens` gets the access tokens for both
-ways to call it: as the app itself, and on behalf of a user. It needs nothing of the engine: of `fanout` it imports core and errors
-alone.
+`AppClient` is for the programs that post to it, `UserClient` for a device that reads the feed; `tokens` gets the access
+tokens for both ways to call it: as the app itself, and on behalf of a user. It needs nothing of the engine: of `fanout`
+it imports core and errors alone.
 """
 
 from fanout.client.answers import (

@@ -1,4 +1,5 @@
-"""A token endpoint as its clients see it (RFC 6749, sections 3.2 and 5): a form goes there, a token or a reason comes back."""
+"""A token endpoint as its clients see it (RFC 6749, sections 3.2 and 5): a form goes there, a token or a reason comes
+back."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class TokenRefused(TokenError):
 
 
 class SignInNeeded(TokenRefused):
-    """The endpoint refuses this user, who has to sign in (or to agree) again; then the client sends a new access token."""
+    """The endpoint refuses this user, who has to sign in (or to agree) again; then the client sends a new access
+    token."""
 
 
 class TokenUnavailable(TokenError):
@@ -78,7 +80,8 @@ class Granted:
 
 
 class TokenEndpoint:
-    """One token endpoint. Its connection is made by the first request; close it. Raises `UsageError` for an unusable argument."""
+    """One token endpoint. Its connection is made by the first request; close it. Raises `UsageError` for an unusable
+    argument."""
 
     def __init__(self, url: str, ca_file: Path | None = None, proxy: Secret | str | None = None) -> None:
         problem = url_problem(url, query=True)

@@ -76,7 +76,8 @@ class BearerSource(Protocol):
 
 
 class _Kept:
-    """One token, and how the next one is got: `exchange` is given the last refresh token, and must have a deadline of its own."""
+    """One token, and how the next one is got: `exchange` is given the last refresh token, and must have a deadline of
+    its own."""
 
     def __init__(
         self,
@@ -262,7 +263,8 @@ class ClientCredentials(_Source, _Closing):
 
 
 class UserTokens(_Source):
-    """The tokens for one user, made by `OnBehalfOf.for_user`. Once the user's refresh token fails too, `token` raises `SignInNeeded`."""
+    """The tokens for one user, made by `OnBehalfOf.for_user`. Once the user's refresh token fails too, `token` raises
+    `SignInNeeded`."""
 
     def __repr__(self) -> str:
         return "<UserTokens>"

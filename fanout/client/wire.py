@@ -32,7 +32,8 @@ _AGAIN = frozenset((429, 502, 503, 504))
 
 
 class ServiceError(FanoutError):
-    """The service refused. `status` is HTTP's, `code` Microsoft Graph's word for it, `retry_after` seconds where it names any.
+    """The service refused. `status` is HTTP's, `code` Microsoft Graph's word for it, `retry_after` seconds where it
+    names any.
 
     A program decides by `reason`: a word of `fanout.core.reasons.REASONS` such as "device" or "resync", "" where the
     answer has none.
@@ -66,7 +67,8 @@ class ServiceUnavailable(FanoutError):
 def answered(kind: type[_Answer], answer: Mapping[str, Any]) -> _Answer:
     """The record of an answer. A field that this version does not know is left out, for the service may be a newer one.
 
-    Raises `ServiceError` where a field is missing that the record cannot be without: the service is an older one, or another program.
+    Raises `ServiceError` where a field is missing that the record cannot be without: the service is an older one, or
+    another program.
     """
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # each is a dataclass
     try:
@@ -78,10 +80,11 @@ def answered(kind: type[_Answer], answer: Mapping[str, Any]) -> _Answer:
 
 
 class Wire:
-    """The connection to a service, as an async context manager. `bearer` is a token (such as an API key) or a source of tokens.
+    """The connection to a service, as an async context manager. `bearer` is a token (such as an API key) or a source of
+    tokens.
 
-    `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities. `proxy` is the egress
-    proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment" for `HTTPS_PROXY` and `NO_PROXY`.
+    `timeout` is in seconds, for a request as a whole. `ca_file` is trusted besides the machine's own authorities.
+    `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`, or "environment" for `HTTPS_PROXY` and `NO_PROXY`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Frozen settings from TOML, keyword arguments and the environment. Import it from the levels above core.
 
-`document` reads and shapes the source, `tables` checks tables against dataclasses, `binding` makes a transport's settings,
-`settings` holds the result and `load` joins them; `watch` reads a source that has changed anew. Nothing here knows a
-transport or a storage backend: the caller hands in a function that names the settings type of a transport.
+`document` reads and shapes the source, `tables` checks tables against dataclasses, `binding` makes a transport's
+settings, `settings` holds the result and `load` joins them; `watch` reads a source that has changed anew. Nothing here
+knows a transport or a storage backend: the caller hands in a function that names the settings type of a transport.
 """
 
 from fanout.config.addresses import address_settings

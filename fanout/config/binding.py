@@ -72,7 +72,8 @@ def binding_settings(
 ) -> Any:
     """An instance of `cls`, the settings of the transport. Raises `ConfigurationError`, without a secret in its text.
 
-    With `thorough` the files of its secrets are read, so that everything that can be seen to be wrong is among the error's `faults`.
+    With `thorough` the files of its secrets are read, so that everything that can be seen to be wrong is among the
+    error's `faults`.
     """
     if isinstance(table.values, cls):
         return table.values
@@ -98,7 +99,8 @@ def made_of(
     thorough: bool,
     joint: str = ": ",
 ) -> T:
-    """An instance of the dataclass `cls` from the table at `place`; `variable` names the environment variable of a secret.
+    """An instance of the dataclass `cls` from the table at `place`; `variable` names the environment variable of a
+    secret.
 
     Raises `ConfigurationError`, whose `faults` are all that is wrong; a sentence of the class itself stands behind
     `place` and `joint`.
@@ -236,8 +238,8 @@ def _misnamed(tables: Iterable[tuple[BindingTable, type]], environ: Mapping[str,
 def find_secret(
     place: str, name: str, given: Mapping[str, Any], folder: Path, variable: str, environ: Mapping[str, str]
 ) -> Secret | None:
-    """The secret `name` of a table: written there, in the file that `name`_file names, in the environment's `variable`, in the file
-    that `variable`_FILE names, or in the systemd credential of that name in small letters."""
+    """The secret `name` of a table: written there, in the file that `name`_file names, in the environment's `variable`,
+    in the file that `variable`_FILE names, or in the systemd credential of that name in small letters."""
     filed, pointer = f"{name}_file", f"{variable}_FILE"
     credential = credential_file(variable.lower(), environ)
     sources = [key for key in (name, filed) if given.get(key) is not None]
@@ -270,7 +272,8 @@ def _from_file(place: str, value: object, folder: Path) -> Secret:
 
 
 def later_secret(path: Path, what: str) -> Secret:
-    """The secret in a file, which `what` names in errors. It is read when it is revealed, which raises `ConfigurationError`."""
+    """The secret in a file, which `what` names in errors. It is read when it is revealed, which raises
+    `ConfigurationError`."""
     return Secret.later(lambda: _read(path, what), str(path), str(path))
 
 

@@ -44,7 +44,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A configuration whose bindings have not been looked into yet, so that one bad binding can be told from the rest."""
+    """A configuration whose bindings have not been looked into yet, so that one bad binding can be told from the
+    rest."""
 
     storage: str = field(repr=False)
     bindings: tuple[BindingTable, ...]

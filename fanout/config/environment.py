@@ -1,9 +1,10 @@
 """Settings from environment variables: `FANOUT_POLICY__ATTEMPTS=3`, and `${NAME}` in a file's values.
 
-Two underscores separate levels, and names are in capitals; a key that stands in the file is meant where it is the same but for letters
-and digits (`apns-eu` is APNS_EU), any other is new, in small letters. A variable has no type: its text becomes a
-value of the type of the setting (`Untyped`), and tables and arrays are written as JSON. Names that begin with FANOUT_
-and are no setting are refused, but for those that Kubernetes and Docker make by themselves for services called fanout.
+Two underscores separate levels, and names are in capitals; a key that stands in the file is meant where it is the same
+but for letters and digits (`apns-eu` is APNS_EU), any other is new, in small letters. A variable has no type: its text
+becomes a value of the type of the setting (`Untyped`), and tables and arrays are written as JSON. Names that begin with
+FANOUT_ and are no setting are refused, but for those that Kubernetes and Docker make by themselves for services called
+fanout.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Asked(Mapping[str, str]):
-    """An environment (`environ`) that knows which of its names were asked for: a name that is left over is no setting."""
+    """An environment (`environ`) that knows which of its names were asked for: a name that is left over is no
+    setting."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -95,7 +97,8 @@ class Asked(Mapping[str, str]):
         rest = name.removeprefix(PREFIX)
         if _PLATFORM.fullmatch(rest):
             return True
-        # Of a service called fanout-web: Kubernetes makes all of its variables together, and the address is one of them.
+        # Of a service called fanout-web: Kubernetes makes all of its variables together, and the address is one of
+        # them.
         service = rest.split("_SERVICE_")[0].split("_PORT")[0]
         service_host = f"{PREFIX}{service}_SERVICE_HOST" in self._environ
         return service_host and bool(_PLATFORM.fullmatch(rest.removeprefix(f"{service}_")))

@@ -25,7 +25,8 @@ _LIMIT = 4 * 1024 * 1024
 
 
 def files_of(value: Any) -> frozenset[str]:
-    """The files that a part of a configuration was made from or names: of its secrets and paths, however deep they stand."""
+    """The files that a part of a configuration was made from or names: of its secrets and paths, however deep they
+    stand."""
     found = (leaf.path if isinstance(leaf, Secret) else str(leaf) for leaf in _leaves(value))
     return frozenset(path for path in found if path)
 
@@ -51,7 +52,8 @@ def _leaves(value: Any) -> Iterator[Secret | Path]:
 
 
 def marks_of(paths: Iterable[str]) -> Marks:
-    """The mark of each file. Reads them: a time of change and a size stay the same where a file is replaced with its times kept."""
+    """The mark of each file. Reads them: a time of change and a size stay the same where a file is replaced with its
+    times kept."""
     return {path: _mark(path) for path in sorted(paths)}
 
 

@@ -59,7 +59,8 @@ class IssuerSettings:
     issuer: str
     """Exactly as the tokens' `iss` has it. Discovery is at `ISSUER/.well-known/openid-configuration`.
 
-    For Entra's tokens of many tenants it is the template that its discovery document has, with `{tenantid}`; `tenants` says of which."""
+    For Entra's tokens of many tenants it is the template that its discovery document has, with `{tenantid}`; `tenants`
+    says of which."""
     audience: str | tuple[str, ...]
     """The required `aud` of the tokens, or one of several: how the issuer knows this service, and no other service."""
     apps: dict[str, str]
@@ -68,7 +69,8 @@ class IssuerSettings:
     user_claim: str = "sub"
     """The claim that is the user, for delegated calls. Entra's `sub` differs from client to client: use `oid` there."""
     user_prefix: str = ""
-    """Put before that claim's value. Two issuers that serve one app need it, where a value of one may be another's user."""
+    """Put before that claim's value. Two issuers that serve one app need it, where a value of one may be another's
+    user."""
     app_claim: str | None = None
     """The claim that is the client id; otherwise the first there is of azp, appid, client_id."""
     scopes: tuple[str, ...] = ("Notifications.ReadWrite.CreatedByApp",)
@@ -146,7 +148,8 @@ class IssuerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeySettings:
-    """One API key, as `fanout keys api` prints it: the service's record of it is no credential. A malformed value is a `UsageError`."""
+    """One API key, as `fanout keys api` prints it: the service's record of it is no credential. A malformed value is a
+    `UsageError`."""
 
     id: str
     hash: str = field(repr=False)
@@ -251,7 +254,8 @@ class Limits:
     import_line_bytes: int = 65_536
     """Of one line of a bulk import."""
     depth: int = 32
-    """Of arrays and objects in one another, at most 128: the encoder of JSON (orjson) takes 254, around which the service puts its own."""
+    """Of arrays and objects in one another, at most 128: the encoder of JSON (orjson) takes 254, around which the
+    service puts its own."""
     headers: int = 100
     header_bytes: int = 32_768
     """Of all headers of a request together, names and values."""
@@ -274,10 +278,11 @@ class Limits:
     user_streams_per_minute: int = 60
     """Of one user: event streams that her clients begin."""
     failures_per_minute: int = 120
-    """Of one peer: credentials that are not good. Beyond them the answer is 429; a good credential is served all the same."""
+    """Of one peer: credentials that are not good. Beyond them the answer is 429; a good credential is served all the
+    same."""
     refusals_per_minute: int = 6_000
-    """Of one key, OAuth client or user whose credential is good: requests that are refused (400, 403, 404, 405, 408, 413, 415). Beyond them the
-    answer to every request is 429, before anything is read or done for it."""
+    """Of one key, OAuth client or user whose credential is good: requests that are refused (400, 403, 404, 405, 408,
+    413, 415). Beyond them the answer to every request is 429, before anything is read or done for it."""
     subscriptions: int = 50
     """Of one user of one app. With one more the subscription that was renewed longest ago ends."""
 
@@ -311,7 +316,8 @@ class ServiceSettings:
     blocked: tuple[str, ...] = ()
     """OAuth clients, keys or apps, by id or name, that are refused (403) with any credential."""
     origins: tuple[str, ...] = ()
-    """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in `Origin`."""
+    """Origins of web pages, besides the service's own, that browsers let call it: each exactly as they write it in
+    `Origin`."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks, such as 10.0.0.0/8 or ::1, whose word in `Forwarded` and `X-Forwarded-*` is believed. Without one it
     belongs to no app."""
@@ -355,7 +361,8 @@ class ServiceSettings:
 
     @property
     def authenticated(self) -> bool:
-        """Whether there is any way to tell callers apart. Where there is none, the service must listen on loopback only."""
+        """Whether there is any way to tell callers apart. Where there is none, the service must listen on loopback
+        only."""
         return bool(self.issuers or self.keys or self.user_keys or self.certificates)
 
     def check_apps(self, known: Collection[str]) -> None:

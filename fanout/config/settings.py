@@ -54,7 +54,8 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressSettings:
-    """How device addresses are kept. With `key` (a key a line, see `fanout keys address`) none stands in the database in clear."""
+    """How device addresses are kept. With `key` (a key a line, see `fanout keys address`) none stands in the database
+    in clear."""
 
     key: Secret | None = None
 

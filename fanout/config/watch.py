@@ -1,7 +1,8 @@
-"""A configuration that changes while the program runs: read anew, checked as a whole, and handed in parts to those that use them.
+"""A configuration that changes while the program runs: read anew, checked as a whole, and handed in parts to those that
+use them.
 
-A *part* is a frozen piece of `Settings` with a name (`service`, `apps.shop.transports.apns`). An *owner* is the code that uses parts
-and can take a new one without a restart; it registers itself:
+A *part* is a frozen piece of `Settings` with a name (`service`, `apps.shop.transports.apns`). An *owner* is the code
+that uses parts and can take a new one without a restart; it registers itself:
 
     class Callers:
         async def prepare(self, parts: Mapping[str, ServiceSettings]) -> Change:
@@ -127,7 +128,8 @@ class Watcher:
             self._files = frozenset()
         self._in_use = _marked(_parts(settings), marks)
         self._settled: Marks | None = None
-        """The texts that were dealt with last. None at first: a file may have changed between the start's reading and this line."""
+        """The texts that were dealt with last. None at first: a file may have changed between the start's reading and
+        this line."""
         self._seen: Marks = marks
         self._refused_at: Marks | None = None
         self._pause = self._left = 0
@@ -231,8 +233,8 @@ class Watcher:
     def _read(self) -> tuple[Settings, Marks, dict[str, tuple[Any, Marks]], set[str]]:
         """The configuration that stands in the files, their marks, its parts, and which of those in use have changed.
 
-        Read twice, so that no file changed during the second time. Compared here and not on the loop: a secret that was not used
-        yet is read for it.
+        Read twice, so that no file changed during the second time. Compared here and not on the loop: a secret that was
+        not used yet is read for it.
         """
         marks = marks_of(self._origin | _files(self._again()))
         new = self._again()

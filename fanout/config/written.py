@@ -11,7 +11,8 @@ __all__ = ["Untyped", "candidates", "opened", "parse_json"]
 
 
 class Untyped(str):
-    """A text without a type. `source` is the environment variable that it stands in, or "" for a value with `${NAME}` in it."""
+    """A text without a type. `source` is the environment variable that it stands in, or "" for a value with `${NAME}`
+    in it."""
 
     source: str
 

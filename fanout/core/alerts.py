@@ -22,8 +22,9 @@ _NAMES = (
 )
 """RFC 8446, section 6.2, and RFC 5246, section 7.2.2.
 
-TLS 1.2 has no `certificate_required`: a server that was shown none answers `handshake_failure` (RFC 5246, section 7.4.6). It and
-`decrypt_error` (a signature by another key than the certificate's) are told for other things too, none of which mends itself.
+TLS 1.2 has no `certificate_required`: a server that was shown none answers `handshake_failure` (RFC 5246, section
+7.4.6). It and `decrypt_error` (a signature by another key than the certificate's) are told for other things too, none
+of which mends itself.
 """
 
 CERTIFICATE_ALERTS = frozenset(f"alert {name}" for name in _NAMES)

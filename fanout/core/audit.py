@@ -43,7 +43,8 @@ sending."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """One line to be written. `by` is the caller: ``library``, ``shell``, ``config``, or `key:`, `app:` or `user:` and an id that is no secret.
+    """One line to be written. `by` is the caller: ``library``, ``shell``, ``config``, or `key:`, `app:` or `user:` and
+    an id that is no secret.
 
     `user` is the user that it concerns, in clear: storage writes `person` of it, and never the id. `data` holds the
     other values of the line: no user's id, no address and no secret belongs there. Raises `UsageError` for a kind that
@@ -79,6 +80,7 @@ def is_audit(kind: str) -> bool:
 
 
 def person(secret: bytes, app: str, user: str) -> str:
-    """32 hexadecimal digits that stand for this user of this app in the audit log of the installation with that secret (1 to 64 bytes)."""
+    """32 hexadecimal digits that stand for this user of this app in the audit log of the installation with that secret
+    (1 to 64 bytes)."""
     data = f"{len(app)}:{app}{user}".encode("utf-8", "surrogatepass")
     return blake2b(data, digest_size=16, key=secret, person=b"fanout-audit").hexdigest()

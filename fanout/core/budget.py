@@ -17,11 +17,13 @@ __all__ = ["RetryBudget"]
 _TOO_MANY = 0.1
 """The part of the attempts that may fail before retries cost something; the limiter's figure too."""
 _WINDOW = 24
-"""Attempts by which that is judged: at the trickle's rate, half a minute until a gateway that has come back is believed."""
+"""Attempts by which that is judged: at the trickle's rate, half a minute until a gateway that has come back is
+believed."""
 
 
 class RetryBudget:
-    """Tokens for retries: `ratio` of one for each success, `floor` each second, never more than `burst`, which it starts with."""
+    """Tokens for retries: `ratio` of one for each success, `floor` each second, never more than `burst`, which it
+    starts with."""
 
     __slots__ = ("_at", "_bad", "_burst", "_floor", "_good", "_ratio", "tokens")
 
@@ -54,7 +56,8 @@ class RetryBudget:
         return self._bad > _TOO_MANY * total
 
     def take(self, now: float) -> bool:
-        """Whether one retry may be made at `now` (seconds of any clock that does not jump): a token, while the gateway is failing."""
+        """Whether one retry may be made at `now` (seconds of any clock that does not jump): a token, while the gateway
+        is failing."""
         if self._at:
             self.tokens = min(self._burst, self.tokens + max(0.0, now - self._at) * self._floor)
         self._at = now

@@ -1,4 +1,5 @@
-"""The columns of an endpoint that are only kept, declared once: a registration sets them, and every view of an endpoint shows them."""
+"""The columns of an endpoint that are only kept, declared once: a registration sets them, and every view of an endpoint
+shows them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ __all__ = ["AS_STORED", "GIVEN", "Column", "changed", "given", "shown"]
 
 
 class Column(NamedTuple):
-    """A column of both databases, and the field of that name in `Registration` and `Endpoint`. A `default` of None makes it nullable."""
+    """A column of both databases, and the field of that name in `Registration` and `Endpoint`. A `default` of None
+    makes it nullable."""
 
     name: str
     type: Literal["text", "int", "float8"]
@@ -26,10 +28,11 @@ class Column(NamedTuple):
 GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
 """The statements that register, write, read, wipe and show endpoints are made from these columns.
 
-One more is a line here, a step of each schema, a field of `Registration` (with its check) and `Endpoint`, an argument of `Endpoints.register`,
-and a field of the service's and the client's models: `tests/core/test_columns.py` looks for these. It does not look for the arguments of
-`Endpoints.change` and of `register` in `fanout.sync` and the client, a key of the import (`_IMPORT_KEYS`), a head of the table and the options of
-`fanout endpoints`, and the device of `fanout/testing/storage_kit.py`.
+One more is a line here, a step of each schema, a field of `Registration` (with its check) and `Endpoint`, an argument
+of `Endpoints.register`, and a field of the service's and the client's models: `tests/core/test_columns.py` looks for
+these. It does not look for the arguments of `Endpoints.change` and of `register` in `fanout.sync` and the client, a key
+of the import (`_IMPORT_KEYS`), a head of the table and the options of `fanout endpoints`, and the device of
+`fanout/testing/storage_kit.py`.
 """
 
 AS_STORED = ("reason", "generation", "registered_at", "expires_at", "state_at")

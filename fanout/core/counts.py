@@ -14,7 +14,8 @@ __all__ = ["Counts"]
 class Counts:
     """Of the items that are there for one user, as they were at the change `seq` of the database.
 
-    `unread` are those without her mark. `unseen` are those of a number above `seen`, which only she moves, and only forward: a read one too.
+    `unread` are those without her mark. `unseen` are those of a number above `seen`, which only she moves, and only
+    forward: a read one too.
     """
 
     unread: int = 0

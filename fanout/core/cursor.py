@@ -1,8 +1,8 @@
 """Cursors of the feed: a position in a database's sequence of changes, as a text that describes itself. Pure.
 
-A cursor is 26 characters of base32hex (RFC 4648, section 7), which sorts as its bytes do: of two cursors of one database the
-greater covers the smaller. It needs no key: a made-up cursor names another position in the same user's own feed, for
-which the reader is authenticated, or it is answered with a demand to read anew.
+A cursor is 26 characters of base32hex (RFC 4648, section 7), which sorts as its bytes do: of two cursors of one
+database the greater covers the smaller. It needs no key: a made-up cursor names another position in the same user's own
+feed, for which the reader is authenticated, or it is answered with a demand to read anew.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Cursor:
 class Listing:
     """Where a reader of the whole feed stands, which was at the change `seq` when the reading began.
 
-    Items that have not changed since are listed, from `position` on: with `newest` the number of an item, newest first, otherwise a
-    `seq`, in the order of their last changes. Changes since then come afterwards, from the cursor `then`.
+    Items that have not changed since are listed, from `position` on: with `newest` the number of an item, newest first,
+    otherwise a `seq`, in the order of their last changes. Changes since then come afterwards, from the cursor `then`.
     """
 
     database: int

@@ -11,7 +11,8 @@ __all__ = ["Delivery", "Message"]
 
 
 class Message:
-    """A notification encoded once for one binding. Transports derive from it; the engine reads nothing but `size` and `topic`.
+    """A notification encoded once for one binding. Transports derive from it; the engine reads nothing but `size` and
+    `topic`.
 
     `size` is the payload's length in bytes, as the gateway counts it. `topic` is the topic that an outcome of the scope
     topic speaks of: messages of another topic go on; empty where a binding has but one.
@@ -28,11 +29,11 @@ class Message:
 class Delivery:
     """One notification for one endpoint, at one attempt.
 
-    `id` is the delivery id, the same over retries and restarts. `address`, `kind` and `group` are the endpoint's (`address` is
-    the canonical text that `parse_address` made). `attempt` counts from 1. `ttl` is the remaining time, in whole
-    seconds rounded down (0: now or never). `registered_at` is when the endpoint was last registered (UNIX seconds).
-    `fresh` asks for a new connection, or for one that answered a request within the last second: its outcome decides
-    about others, or may not be tried again.
+    `id` is the delivery id, the same over retries and restarts. `endpoint` is the endpoint's id; `address`, `kind` and
+    `group` are the endpoint's (`address` is the canonical text that `parse_address` made). `attempt` counts from 1.
+    `ttl` is the remaining time, in whole seconds rounded down (0: now or never). `registered_at` is when the endpoint
+    was last registered (UNIX seconds). `fresh` asks for a new connection, or for one that answered a request within the last second: its outcome
+    decides about others, or may not be tried again.
     """
 
     __slots__ = ("_id", "address", "attempt", "endpoint", "fresh", "group", "kind", "registered_at", "ttl")
@@ -61,7 +62,8 @@ class Delivery:
 
     @property
     def id(self) -> str:
-        """The delivery id. Made from the endpoint's at the first use: hashing it costs a gateway that takes none too much."""
+        """The delivery id. Made from the endpoint's at the first use: hashing it costs a gateway that takes none too
+        much."""
         made = self._id
         if not isinstance(made, str):
             made = self._id = made(self.endpoint)

@@ -27,7 +27,8 @@ def parse_duration(text: str) -> float:
 
 
 def parse_when(text: str, now: float) -> float:
-    """UNIX seconds for an ISO 8601 time (no zone means UTC) or `+1h30m` from `now`; raises `UsageError` for anything else."""
+    """UNIX seconds for an ISO 8601 time (no zone means UTC) or `+1h30m` from `now`; raises `UsageError` for anything
+    else."""
     text = text.strip()
     if text.startswith("+"):
         return now + parse_duration(text[1:])

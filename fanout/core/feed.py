@@ -50,7 +50,8 @@ ACTIONS: tuple[ItemAction, ...] = ("none", "activated", "dismissed", "snoozed")
 RECEIVES: tuple[Receive, ...] = ("push", "signal", "none")
 
 CURSOR_SLOT = "~fanout-cursor-goes-here~~"
-"""Stands in a notification's content where storage puts the cursor of the feed write it belongs to; of the same length."""
+"""Stands in a notification's content where storage puts the cursor of the feed write it belongs to; of the same
+length."""
 ITEM_SLOT = "~fanout-item-id-of-36-letters-here~~"
 """Stands where storage puts the id of the item that was written; of the same length."""
 
@@ -67,10 +68,10 @@ assert len(ITEM_SLOT) == 36
 class FeedPost:
     """An item to be entered into the feed of its submission's target, which is a user, users, a topic, or all.
 
-    `content` is JSON for clients, which storage does not look into. `external_id` is the sender's own: an active item of the
-    same target and external id is replaced, unless nothing is new (`post_digest`, and no idempotency key): then its
-    user's changes stay, deleting it too, only its expiry moves, and nothing of the post is pushed. Of many users that
-    holds where nothing is new to any. `display_until` is when it leaves the platform's tray, `expires_at` when it
+    `content` is JSON for clients, which storage does not look into. `external_id` is the sender's own: an active item
+    of the same target and external id is replaced, unless nothing is new (`post_digest`, and no idempotency key): then
+    its user's changes stay, deleting it too, only its expiry moves, and nothing of the post is pushed. Of many users
+    that holds where nothing is new to any. `display_until` is when it leaves the platform's tray, `expires_at` when it
     leaves the feed (UNIX seconds). `fallback_at`: until then it is remembered which devices have fetched it.
     """
 
@@ -85,11 +86,12 @@ class FeedPost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedChange:
-    """One user's change to one of the user's items. A property that is None is left as it is; `delete` leaves a tombstone.
+    """One user's change to one of the user's items. A property that is None is left as it is; `delete` leaves a
+    tombstone.
 
-    `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is the UNSID
-    of the device that writes, which is told nothing; "" where it is not known. `withdraw`, with `delete`: by the app that posted it; a tombstone
-    of that is none that a later post repeats.
+    `item` is the item's id or its sender's. `if_match` (an item's `seq`): only if it has not changed since. `writer` is
+    the UNSID of the device that writes, which is told nothing; "" where it is not known. `withdraw`, with `delete`: by
+    the app that posted it; a tombstone of that is none that a later post repeats.
     """
 
     item: str
@@ -134,10 +136,12 @@ class FeedItem:
 class FeedWritten:
     """The result of a submission's feed write. With a `problem` nothing of its batch was stored.
 
-    `item` is None for a post to many users: each user has one, of the same `id`. `seq` is the change's number. `replaced`: an earlier item of
-    that external id was. `changed` is False where a change found everything as it wants it: then no number was used, and
-    no client is to be told; and of a post in which nothing is new, with the item as it stands. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`. `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no
-    subscription of this user).
+    `item` is None for a post to many users: each user has one, of the same `id`. `seq` is the change's number.
+    `replaced`: an earlier item of that external id was. `changed` is False where a change found everything as it wants
+    it: then no number was used, and no client is to be told; and of a post in which nothing is new, with the item as it
+    stands. Of a bulk, `count` items were changed, the last under `seq`; with `more` it goes on after `position`.
+    `problem`: `missing` (no such item), `stale` (`if_match` is another), `device` (the writer is no subscription of
+    this user).
     """
 
     item: FeedItem | None = None
@@ -155,10 +159,10 @@ class FeedWritten:
 class Audience:
     """Which of a target's endpoints a submission is for. An endpoint that came without a subscription receives pushes.
 
-    `platforms`: only these (lower case), or with `inverse` all but these; None for all. `bindings` are those that stand for one of
-    these platforms where an endpoint names none. `unseen`: only those whose subscription has not fetched the item of the feed
-    post that it goes with, looked up when it is due, and none once the item was read, acted on, deleted, replaced or has expired.
-    `exclude` is an endpoint that is left out: storage puts the writer's there.
+    `platforms`: only these (lower case), or with `inverse` all but these; None for all. `bindings` are those that stand
+    for one of these platforms where an endpoint names none. `unseen`: only those whose subscription has not fetched the
+    item of the feed post that it goes with, looked up when it is due, and none once the item was read, acted on,
+    deleted, replaced or has expired. `exclude` is an endpoint that is left out: storage puts the writer's there.
     """
 
     receive: frozenset[Receive] = frozenset(("push",))
@@ -227,9 +231,9 @@ class FeedQuery:
     """Which items to read.
 
     `after` is a `seq`: the changes since, oldest first, tombstones too where `status` allows them. `newest_before` is a
-    `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has changed
-    after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out items that do
-    not fit; None is "any". Without `content` the items are read without it.
+    `number`: items older than that, newest first (None: in the order of change). `until` is a `seq`: nothing that has
+    changed after it. `unread`, `action`, `status`, `group` and `ids` (items' own, or their senders') leave out items
+    that do not fit; None is "any". Without `content` the items are read without it.
     """
 
     after: int = 0
@@ -267,8 +271,8 @@ class FeedBulk:
 class FeedPage:
     """The result of a query. `seq` is up to where the reader now knows everything, with `more` still to come.
 
-    `floor`: a reader whose position is below it may have missed a deletion, and must begin anew. `head` is the last change of the
-    database. `topics` are those of the user's devices.
+    `floor`: a reader whose position is below it may have missed a deletion, and must begin anew. `head` is the last
+    change of the database. `topics` are those of the user's devices.
     """
 
     items: tuple[FeedItem, ...]
@@ -283,8 +287,9 @@ class FeedPage:
 class Touched:
     """The users whose feeds have changed after a `seq`, and the last change of the database.
 
-    `users` holds (app, user); the user "" stands for all users of that app. `shared` are the items of all users among it, as they
-    are without any user's own state of them: (app, topic or None, item), in the order of change; None where there are over `SHARED`. `erased` are (app, `user_digest`).
+    `users` holds (app, user); the user "" stands for all users of that app. `shared` are the items of all users among
+    it, as they are without any user's own state of them: (app, topic or None, item), in the order of change; None where
+    there are over `SHARED`. `erased` are (app, `user_digest`).
     """
 
     head: int
@@ -297,9 +302,9 @@ class Touched:
 class SubscriptionRequest:
     """One device of a user wants the feed. `registration` is its address, None for one that only polls.
 
-    `device` is stable for an installation of the client, and names it among the user's own: another user's device of that name is another
-    device. `unsid` is used where the device is new to this user; `former` is one that it presents, from the user that
-    had it before. A user has at most `most` subscriptions (0: any number). Times: UNIX seconds.
+    `device` is stable for an installation of the client, and names it among the user's own: another user's device of
+    that name is another device. `unsid` is used where the device is new to this user; `former` is one that it presents,
+    from the user that had it before. A user has at most `most` subscriptions (0: any number). Times: UNIX seconds.
     """
 
     app: str
@@ -321,7 +326,8 @@ def crowded_out(id: int, user: str, device: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """An endpoint as its client sees it. `endpoint` is 0 for one that only polls; `endpoint_state` is the directory's word, or ""."""
+    """An endpoint as its client sees it. `endpoint` is 0 for one that only polls; `endpoint_state` is the directory's
+    word, or ""."""
 
     id: int
     unsid: str = field(repr=False)
@@ -371,8 +377,8 @@ class Subscribed:
     """The result of a request: the subscription, whether it was `renewed`, and the ids of those that ended because of
     it.
 
-    `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and `subscription` is the
-    requested one, with the id 0.
+    `refused`: the address is another user's, and nothing proved that the device is here now. Nothing was changed, and
+    `subscription` is the requested one, with the id 0.
     """
 
     subscription: Subscription
@@ -410,8 +416,8 @@ class Subscribed:
 def proves(held: Address, presented: Address) -> bool:
     """Whether `presented` proves that its sender is the device of the address `held`, which is the same by its digest.
 
-    An address of APNs, FCM or WNS is a secret of the device, and is its own proof. Of a Web Push subscription the URL is no secret of the
-    browser's alone; its keys are (RFC 8291, section 3.2), and are part of `value`.
+    An address of APNs, FCM or WNS is a secret of the device, and is its own proof. Of a Web Push subscription the URL
+    is no secret of the browser's alone; its keys are (RFC 8291, section 3.2), and are part of `value`.
     """
     return hmac.compare_digest(held.value.encode(), presented.value.encode())
 

@@ -121,12 +121,13 @@ def strays(
     awaited: Mapping[tuple[int, int], Set[Call]],
     calls: Set[Call],
 ) -> tuple[list[tuple[int, int]], dict[tuple[int, int], Set[Call]]]:
-    """Of the leases (chunk, epoch) that storage has `named` as a worker's, those that it does not have and will not get; and, of the others
-    that are not `in_hand`, which of its lease calls may still answer with each: the `awaited` of the next look.
+    """Of the leases (chunk, epoch) that storage has `named` as a worker's, those that it does not have and will not
+    get; and, of the others that are not `in_hand`, which of its lease calls may still answer with each: the `awaited`
+    of the next look.
 
-    `calls` are under way now. Only one that was under way when a lease was first seen can have made it, for a lease is seen once it is
-    committed. A call that has ended has put the leases of its answer into the hand, and one whose answer was lost never
-    will.
+    `calls` are under way now. Only one that was under way when a lease was first seen can have made it, for a lease is
+    seen once it is committed. A call that has ended has put the leases of its answer into the hand, and one whose
+    answer was lost never will.
     """
     lost: list[tuple[int, int]] = []
     unsure: dict[tuple[int, int], Set[Call]] = {}
@@ -141,8 +142,10 @@ def strays(
 
 
 def supersedes(standing: SharedToken | None, now: float, spacing: float) -> bool:
-    """Whether a token offered at `now` takes the place of the standing one: not where that was made less than `spacing` seconds ago.
+    """Whether a token offered at `now` takes the place of the standing one: not where that was made less than `spacing`
+    seconds ago.
 
-    Nor where it was made a little later than `now`: another machine's clock is ahead, and it is the gateway's that counts.
+    Nor where it was made a little later than `now`: another machine's clock is ahead, and it is the gateway's that
+    counts.
     """
     return standing is None or standing.expires_at <= now or abs(now - standing.made_at) >= spacing

@@ -5,10 +5,10 @@ OPEN ---------------------------> CLOSED --------------> PROBING ---------------
                                     ^                       |
                                     +----- a probe fails ---+
 
-Half-open, it lets one probe go; when that has succeeded, two more at once; and opens when all three have. Then the share of its
-capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just come back
-is not overloaded again by all deliveries that waited for it (the second wave of a metastable failure: Huang et al.,
-OSDI 2022).
+Half-open, it lets one probe go; when that has succeeded, two more at once; and opens when all three have. Then the
+share of its capacity that may be used starts at a tenth and doubles with each interval, so that a gateway that has just
+come back is not overloaded again by all deliveries that waited for it (the second wave of a metastable failure: Huang
+et al., OSDI 2022).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from fanout.core.witness import FAULT, Witness, Witnesses
 __all__ = ["Gate", "GateState"]
 
 _STREAK = 16
-"""Failures in a row, without one success, that close a gate although each alone would have been the endpoint's affair."""
+"""Failures in a row, without one success, that close a gate although each alone would have been the endpoint's
+affair."""
 _LOSS = 8
 """The number that a lost connection counts among them, however many requests it ended."""
 _RAMP_FROM = 0.1
@@ -92,9 +93,11 @@ class Gate:
         return 1 if self._proven == 0 else _PROBES - self._proven
 
     def admits(self, now: float) -> bool:
-        """Whether one delivery may go now. Past the time of a closed gate, the first to ask is the probe; the rest wait for it.
+        """Whether one delivery may go now. Past the time of a closed gate, the first to ask is the probe; the rest wait
+        for it.
 
-        Probes that never report are replaced after two requests' deadlines, so that a lost one cannot park the scope for ever.
+        Probes that never report are replaced after two requests' deadlines, so that a lost one cannot park the scope
+        for ever.
         """
         if self.state is GateState.OPEN:
             return True
@@ -111,10 +114,11 @@ class Gate:
         return True
 
     def unused(self) -> bool:
-        """A delivery that was admitted said nothing about this scope after all: it was not sent, or the answer spoke of another scope.
+        """A delivery that was admitted said nothing about this scope after all: it was not sent, or the answer spoke of
+        another scope.
 
-        If it was a probe, another may go: whether one may. Without this, one expired delivery would park everything for two requests'
-        deadlines.
+        If it was a probe, another may go: whether one may. Without this, one expired delivery would park everything for
+        two requests' deadlines.
         """
         if self.state is not GateState.PROBING:
             return False
@@ -122,7 +126,8 @@ class Gate:
         return True
 
     def opens_at(self, now: float) -> float:
-        """When the next probe may go, if no report comes before: the time of a closed gate, or that by which a probe that is out is lost."""
+        """When the next probe may go, if no report comes before: the time of a closed gate, or that by which a probe
+        that is out is lost."""
         if self.state is GateState.CLOSED:
             return ends_at(self.since, self.until, now)
         return now if self.ready(now) else ends_at(self.probed_at, self.probe_until, now)
@@ -139,7 +144,8 @@ class Gate:
         return at + self._stay if self.state is GateState.CLOSED else at
 
     def share(self, now: float) -> float:
-        """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an outage."""
+        """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an
+        outage."""
         if not self._ramp_since:
             return 1.0
         interval = self._policy.ramp
@@ -209,10 +215,12 @@ class Gate:
         return self.failed(now, rng, reason)
 
     def accused(self, now: float, witness: Witness, *, others: bool) -> bool:
-        """One delivery's answer spoke of all this scope: whether that is enough to hold it, closed as it may be already.
+        """One delivery's answer spoke of all this scope: whether that is enough to hold it, closed as it may be
+        already.
 
-        While it is open, two independent witnesses must have said so since it last accepted anything. When it is probed, they have:
-        then one that was not asked before confirms it, unless one notification is behind all of it and there are others.
+        While it is open, two independent witnesses must have said so since it last accepted anything. When it is
+        probed, they have: then one that was not asked before confirms it, unless one notification is behind all of it
+        and there are others.
         """
         witnesses = self.witnesses
         if self.state is GateState.OPEN:
@@ -255,13 +263,14 @@ class Gate:
         waiting: Waiting = Waiting.GATE,
         knocks: int = 0,
     ) -> bool:
-        """Close for `after` seconds, or for a jittered back-off that doubles with each closure. False if it was closed already.
+        """Close for `after` seconds, or for a jittered back-off that doubles with each closure. False if it was closed
+        already.
 
         An already closed gate is only ever moved to a later time, by a gateway that named one.
 
-        `knocks`: no connection came about, and so many gates of the binding may have that in common. To try again burdens no
-        gateway that is not there, so one delivery does within a second (`policy.backoff_base`), however often it has
-        failed; all others wait for as long as usual, which costs storage nothing.
+        `knocks`: no connection came about, and so many gates of the binding may have that in common. To try again
+        burdens no gateway that is not there, so one delivery does within a second (`policy.backoff_base`), however
+        often it has failed; all others wait for as long as usual, which costs storage nothing.
         """
         if self.shut(now):
             if after is not None and now + after > self.opens_at(now):
@@ -270,7 +279,8 @@ class Gate:
         self.closures += 1
         if after is None:
             base = self._policy.backoff_base
-            # At least half of the ceiling: a gate with full jitter could reopen at once and let the whole window through.
+            # At least half of the ceiling: a gate with full jitter could reopen at once and let the whole window
+            # through.
             ceiling = min(self._policy.backoff_cap, base * 2.0 ** min(self.closures - 1, 30))
             after = ceiling / 2 + backoff(self.closures, base=base / 2, cap=self._policy.backoff_cap / 2, rng=rng)
         self._stay = 0.0

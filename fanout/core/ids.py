@@ -27,7 +27,8 @@ def notification_id(now: float, random: bytes) -> str:
 
 
 class DeliveryIds:
-    """Makes the delivery ids of one notification: UUIDv5 (RFC 9562, section 5.5) of the notification id and the endpoint id.
+    """Makes the delivery ids of one notification: UUIDv5 (RFC 9562, section 5.5) of the notification id and the
+    endpoint id.
 
     The namespace is hashed once, so that one id costs under a microsecond.
     """

@@ -4,9 +4,9 @@ The limit shrinks when the gateway's answers take longer than usual, or when it 
 about its square root, while the answers come as usual and the limit holds deliveries back. The transport's capacity is
 the ceiling, and where it starts: HTTP/2's MAX_CONCURRENT_STREAMS is the gateway's own limit.
 
-Gradient2 (github.com/Netflix/concurrency-limits) compares single answers with a long average. Here the comparison is made once
-for each window of answers, because the senders must not pay for it with each of them; and there is no search for a minimum
-latency, which would cost throughput.
+Gradient2 (github.com/Netflix/concurrency-limits) compares single answers with a long average. Here the comparison is
+made once for each window of answers, because the senders must not pay for it with each of them; and there is no search
+for a minimum latency, which would cost throughput.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _TOLERANCE = 1.5
 """An answer may take so many times the usual before the limit shrinks (Gradient2's `rttTolerance`)."""
 _SMOOTHING = 0.2
 _AS_SLOW = 0.7
-"""With half as many under way, an answer that takes more than this part of the time is not slow because of how many there were."""
+"""With half as many under way, an answer that takes more than this part of the time is not slow because of how many
+there were."""
 _LONG = 600
 """Answers over which "usual" is averaged (Gradient2's `longWindow`)."""
 _MIN_LATENCY = 0.001
@@ -28,7 +29,8 @@ _DROP = 0.9
 _FEW = 4
 """Answers that a window must have before it says anything."""
 _TOO_MANY = 0.1
-"""The part of the answers that may be failures before the limit shrinks: a few endpoints' trouble is not the gateway's."""
+"""The part of the answers that may be failures before the limit shrinks: a few endpoints' trouble is not the
+gateway's."""
 
 
 class Limiter:
@@ -58,7 +60,8 @@ class Limiter:
         self._dropped += 1
 
     def adjust(self, in_flight: int, ceiling: int) -> int:
-        """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it at most."""
+        """End the window: the limit from now on, from 1 to `ceiling`. `in_flight` is how many were under way in it at
+        most."""
         limit = min(self.limit, float(ceiling))
         self._most = max(self._most, ceiling)
         answers = max(self._answers, self._dropped)
@@ -66,8 +69,8 @@ class Limiter:
             self.limit = max(1.0, _DROP * self._blamed(in_flight, ceiling))
         elif self._samples >= _FEW:
             compared = self._compared(limit, in_flight)
-            # A limit that the ceiling holds down (a new connection takes few at first) is not lowered by that: when the ceiling
-            # comes back, so does the limit.
+            # A limit that the ceiling holds down (a new connection takes few at first) is not lowered by that: when the
+            # ceiling comes back, so does the limit.
             if compared < limit or limit < ceiling:
                 self.limit = max(1.0, compared)
         else:
@@ -77,7 +80,8 @@ class Limiter:
         return max(1, int(min(self.limit, float(ceiling))))
 
     def _blamed(self, in_flight: int, ceiling: int) -> float:
-        """How many at once were too many: those that were under way, and not the few that a new connection takes at first.
+        """How many at once were too many: those that were under way, and not the few that a new connection takes at
+        first.
 
         Where even less than half of the limit was under way, it is the limit: the failures say little of it.
         """

@@ -385,8 +385,9 @@ class EndpointState(StrEnum):
 class Registration:
     """One device address to be entered in the directory, already in its transport's canonical form.
 
-    `expires_at` is UNIX seconds (a datetime with its zone is kept as such); None means until the gateway or the host says otherwise.
-    Of equal tags one is kept. Raises `UsageError`, with the field's name, for a value that no storage could hold; `AddressInvalid` for such an address.
+    `expires_at` is UNIX seconds (a datetime with its zone is kept as such); None means until the gateway or the host
+    says otherwise. Of equal tags one is kept. Raises `UsageError`, with the field's name, for a value that no storage
+    could hold; `AddressInvalid` for such an address.
     """
 
     user: str

@@ -1,7 +1,7 @@
 """The answer of a gateway to one attempt, as a value, and the scope that the answer speaks of.
 
-A transport *returns* one of these eight for everything that the gateway said and for connection trouble that it recognises. An
-exception that escapes from a transport is a fault of the plugin, not an outcome.
+A transport *returns* one of these eight for everything that the gateway said and for connection trouble that it
+recognises. An exception that escapes from a transport is a fault of the plugin, not an outcome.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Scope(StrEnum):
     TOPIC = "topic"
     QUOTA = "quota"
     RATE = "rate"
-    """This process's own part of a quota, as its transport keeps to it: no gateway has spoken, and no other process need wait."""
+    """This process's own part of a quota, as its transport keeps to it: no gateway has spoken, and no other process
+    need wait."""
     BINDING = "binding"
     APP = "app"
 
@@ -171,12 +172,13 @@ class Misconfigured(_Worded):
 class Deferred(_Worded):
     """An event of our own ended the attempt: the gateway was not asked, or its answer was not awaited.
 
-    Examples: too many requests wait here (overload), a pool that we close, time or a token used up while waiting here. The
-    delivery goes back to the queue. No gate, attempt, budget or limiter is touched. It waits at least `after` seconds (None: a
-    moment, with jitter), reported under `reason`.
+    Examples: too many requests wait here (overload), a pool that we close, time or a token used up while waiting here.
+    The delivery goes back to the queue. No gate, attempt, budget or limiter is touched. It waits at least `after`
+    seconds (None: a moment, with jitter), reported under `reason`.
 
-    `sent` is `unknown` only where the request may have left before we ended it. Such a try counts as one attempt of this delivery,
-    and `repeat` decides whether there is another: else a hanging transport would push to one device without limit.
+    `sent` is `unknown` only where the request may have left before we ended it. Such a try counts as one attempt of
+    this delivery, and `repeat` decides whether there is another: else a hanging transport would push to one device
+    without limit.
     """
 
     reason: str

@@ -16,14 +16,16 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 _WITH_PORT = re.compile(r"(?:\[([^\]]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _PAIR = re.compile(rf"""[ \t]*({_TOKEN}+)=(?:"((?:[^"\\]|\\.)*)"|((?:{_TOKEN}|[:\[\]])*))[ \t]*""")
-"""A pair of `Forwarded`. An address may stand in it without quotation marks, as some proxies write it: nothing in it is a separator."""
+"""A pair of `Forwarded`. An address may stand in it without quotation marks, as some proxies write it: nothing in it is
+a separator."""
 
 Element: TypeAlias = dict[str, str]
 """One element of `Forwarded`: `for`, `by`, `host`, `proto` and others, names in lower case."""
 
 
 def network(text: str) -> Network:
-    """A network such as `10.0.0.0/8` or `::1`. Raises `ValueError` for anything else, and where bits of the host are set."""
+    """A network such as `10.0.0.0/8` or `::1`. Raises `ValueError` for anything else, and where bits of the host are
+    set."""
     found = ip_network(text)
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
         return IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
@@ -65,7 +67,8 @@ def is_trusted(text: str, networks: Sequence[Network]) -> bool:
 
 
 def origin_of(direct: str, named: Sequence[str], networks: Sequence[Network]) -> tuple[str, int]:
-    """The address that a request comes from, and the position in `named` of the word that says so; -1 for the connection's own.
+    """The address that a request comes from, and the position in `named` of the word that says so; -1 for the
+    connection's own.
 
     `direct` is the other end of the connection. `named` are the words that proxies have written, the nearest last. Each
     word is believed only where a trusted proxy wrote it; a word that is no address ("unknown", RFC 7239, section 6.2)

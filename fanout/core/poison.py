@@ -1,8 +1,8 @@
 """Poison: which delivery kills its worker, found by halving, without harm to its neighbours.
 
-A crash tells only that something under way may be to blame. So nothing is suspected before a chunk has been in a worker's hands
-at two crashes; from then on it is sent in groups, each marked durably before it is sent, and a crash implicates the
-marked deliveries:
+A crash tells only that something under way may be to blame. So nothing is suspected before a chunk has been in a
+worker's hands at two crashes; from then on it is sent in groups, each marked durably before it is sent, and a crash
+implicates the marked deliveries:
 
     crash of a chunk          what follows
     ------------------------  -------------------------------------------------------------------
@@ -34,8 +34,8 @@ _DEAD_AT = 3
 class AfterCrash:
     """The fate of a chunk whose worker was lost. `crashes` and `part` are those of the deliveries that remain in it.
 
-    The positions `moved` go to a chunk of their own, with `moved_crashes` and `moved_part`; `dead` end as `POISON`. `part` is
-    how many deliveries may be under way together, 0 for all.
+    The positions `moved` go to a chunk of their own, with `moved_crashes` and `moved_part`; `dead` end as `POISON`.
+    `part` is how many deliveries may be under way together, 0 for all.
     """
 
     crashes: int
@@ -49,8 +49,8 @@ class AfterCrash:
 def after_crash(states: bytes, crashes: int, part: int) -> AfterCrash:
     """The consequence of a crash of the worker that held the chunk with the map `states`. Pure.
 
-    `crashes` counts the earlier ones: while the chunk is sent as a whole (`part` 0), those of the chunk; in a chunk that is one
-    suspected delivery, those at which it was marked.
+    `crashes` counts the earlier ones: while the chunk is sent as a whole (`part` 0), those of the chunk; in a chunk
+    that is one suspected delivery, those at which it was marked.
     """
     if part == 0:
         if crashes + 1 < _SUSPECTED_AT:

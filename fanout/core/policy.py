@@ -41,8 +41,8 @@ class Policy:
     request_timeout: float = 15.0
     lease: float = 30.0
     heartbeat: float = 10.0
-    """For how long a worker counts as alive after it was last heard of; one that works says so ten times in it. Where others share
-    the database, they take over its leases when that time or the lease is over, whichever comes first."""
+    """For how long a worker counts as alive after it was last heard of; one that works says so ten times in it. Where
+    others share the database, they take over its leases when that time or the lease is over, whichever comes first."""
     checkpoint: float = 0.05
     probe: float = 30.0
     """Between two probes of a parked scope."""
@@ -156,9 +156,11 @@ class BacklogLimits:
 
 
 def backoff(attempt: int, *, base: float, cap: float, rng: random.Random) -> float:
-    """Seconds to wait after the `attempt`-th failure (from 1): full jitter, uniform in [0, min(cap, base x 2^(attempt-1))].
+    """Seconds to wait after the `attempt`-th failure (from 1): full jitter, uniform in [0, min(cap, base x
+    2^(attempt-1))].
 
-    Full jitter is AWS's FullJitterBackoffStrategy: of the usual shapes it spreads a cohort that failed together the widest.
+    Full jitter is AWS's FullJitterBackoffStrategy: of the usual shapes it spreads a cohort that failed together the
+    widest.
     """
     ceiling = min(cap, base * 2.0 ** min(max(attempt, 1) - 1, 60))
     return rng.uniform(0.0, ceiling)

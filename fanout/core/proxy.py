@@ -23,7 +23,8 @@ _FORM = "write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
 class Proxy:
     """One HTTP proxy. `credentials` is the value of `Proxy-Authorization`, a secret; empty for none.
 
-    `named`: destinations that a client supplied are handed over by name too, so that it is the proxy that judges their addresses.
+    `named`: destinations that a client supplied are handed over by name too, so that it is the proxy that judges their
+    addresses.
     """
 
     host: str
@@ -51,7 +52,8 @@ def direct(host: str, port: int) -> None:
 
 
 def parse_proxy(text: str, *, named: bool = False, key: str = "proxy") -> Proxy:
-    """The proxy of a URL `http://[USER[:PASSWORD]@]HOST[:PORT]`. Raises `ConfigurationError`, without the URL in its text."""
+    """The proxy of a URL `http://[USER[:PASSWORD]@]HOST[:PORT]`. Raises `ConfigurationError`, without the URL in its
+    text."""
     try:
         parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
         host, port = parts.hostname or "", parts.port or 3128
@@ -80,7 +82,8 @@ def parse_proxy(text: str, *, named: bool = False, key: str = "proxy") -> Proxy:
 
 
 def named_in_environment(host: str, port: int, environ: Mapping[str, str], *, named: bool = False) -> Proxy | None:
-    """The proxy that `HTTPS_PROXY` names for this host, unless `NO_PROXY` excepts it. Lower-case names count first, as with curl."""
+    """The proxy that `HTTPS_PROXY` names for this host, unless `NO_PROXY` excepts it. Lower-case names count first, as
+    with curl."""
     text = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if not text.strip() or _excepts(excepted, host.lower().rstrip("."), port):
@@ -89,7 +92,8 @@ def named_in_environment(host: str, port: int, environ: Mapping[str, str], *, na
 
 
 def _excepts(listed: str, host: str, port: int) -> bool:
-    """Whether a `NO_PROXY` names the host: `*`, a name (it and all below it), an address, a network, each perhaps with a port."""
+    """Whether a `NO_PROXY` names the host: `*`, a name (it and all below it), an address, a network, each perhaps with
+    a port."""
     bare = host.strip("[]")
     for entry in re.split(r"[\s,]+", listed.lower()):
         if entry == "*":

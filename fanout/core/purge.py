@@ -20,9 +20,9 @@ _ALIVE, _GONE, _UNCERTAIN = 0, 1, 2
 class PurgeGuard:
     """Watches the last `window` verdicts of one binding.
 
-    More than `share` uncertain deaths among them holds further uncertain ones back, from `minimum` verdicts on: a binding with
-    three devices may well have one that is dead. More than `share` deaths of either kind, from `wave` verdicts on, stops
-    removals until the share has fallen to half of that, or `reset`.
+    More than `share` uncertain deaths among them holds further uncertain ones back, from `minimum` verdicts on: a
+    binding with three devices may well have one that is dead. More than `share` deaths of either kind, from `wave`
+    verdicts on, stops removals until the share has fallen to half of that, or `reset`.
     """
 
     __slots__ = ("_counts", "_minimum", "_recent", "_share", "_wave", "doubts", "stopped")
@@ -36,8 +36,8 @@ class PurgeGuard:
         self.stopped = False
         """Whether removals have stopped because of a wave of deaths."""
         self.doubts = False
-        """Whether uncertain deaths are not believed: from when they are too many until they are clearly few again, so that a share
-        that sways about its bound does not remove a few more each time."""
+        """Whether uncertain deaths are not believed: from when they are too many until they are clearly few again, so
+        that a share that sways about its bound does not remove a few more each time."""
 
     @property
     def tripped(self) -> bool:

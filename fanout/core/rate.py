@@ -17,8 +17,9 @@ class Rate:
         self._at = 0.0
 
     def take(self, now: float, n: int = 1) -> float:
-        """Take `n` at `now` (seconds, of a clock that does not go back): 0.0 if they were there, else after how many seconds they
-        will be. Nothing is taken then. More than `burst` at once count as `burst`, so that they are not refused for ever."""
+        """Take `n` at `now` (seconds, of a clock that does not go back): 0.0 if they were there, else after how many
+        seconds they will be. Nothing is taken then. More than `burst` at once count as `burst`, so that they are not
+        refused for ever."""
         n = min(n, int(self.burst)) or 1
         level = min(self.burst, self._level + max(0.0, now - self._at) * self.per_second)
         self._at = now

@@ -1,7 +1,8 @@
-"""The reasons of the service's refusals: one table, of which Python's client, JavaScript's and the OpenAPI document are made. Pure.
+"""The reasons of the service's refusals: one table, of which Python's client, JavaScript's and the OpenAPI document are
+made. Pure.
 
-Each refusal has a word of Microsoft Graph in `error.code`, by its status, and one of these in `error.innerError.code`. A client decides by the
-reason; a word here never changes its meaning.
+Each refusal has a word of Microsoft Graph in `error.code`, by its status, and one of these in `error.innerError.code`.
+A client decides by the reason; a word here never changes its meaning.
 """
 
 from __future__ import annotations

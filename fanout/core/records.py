@@ -45,18 +45,18 @@ __all__ = [
 class Submission:
     """One notification to be put, already validated and prepared.
 
-    `content` is the notification as JSON (`core.codec`). `digest` identifies the request for the idempotency key: the same key
-    with another digest is a conflict. `refused` names the bindings for which `prepare` failed: a target that touches one of
-    them is refused as a whole.
+    `content` is the notification as JSON (`core.codec`). `digest` identifies the request for the idempotency key: the
+    same key with another digest is a conflict. `refused` names the bindings for which `prepare` failed: a target that
+    touches one of them is refused as a whole.
 
-    `feed` is written in the same commit, into the feed of the target (`plugin.feed`): an item is posted, or changed by the user that
-    is the target. Submissions right after it that say `follows` are further parts of it; a part's `content` may hold
-    `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch, which holds no other; where it
-    finds nothing to change, its parts are dropped, and so are those of a post whose idempotency key was known.
-    `audience`: only these of the target's endpoints. `optional`: dropped where there is none, at acceptance.
-    `joins` is the content for it together with an earlier one of its collapse key and target: where that one is
-    scheduled and has not begun, it takes this content, keeps its time, and nothing new is stored (`Put.joined`); where
-    it has, and is superseded, this is stored with that content.
+    `feed` is written in the same commit, into the feed of the target (`plugin.feed`): an item is posted, or changed by
+    the user that is the target. Submissions right after it that say `follows` are further parts of it; a part's
+    `content` may hold `core.feed.CURSOR_SLOT` and `ITEM_SLOT`, which storage fills. A change comes first in its batch,
+    which holds no other; where it finds nothing to change, its parts are dropped, and so are those of a post whose
+    idempotency key was known. `audience`: only these of the target's endpoints. `optional`: dropped where there is
+    none, at acceptance. `joins` is the content for it together with an earlier one of its collapse key and target:
+    where that one is scheduled and has not begun, it takes this content, keeps its time, and nothing new is stored
+    (`Put.joined`); where it has, and is superseded, this is stored with that content.
     """
 
     id: str
@@ -84,8 +84,9 @@ class Put:
     """The result of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them
     where it was in order and nothing was stored because of another one of its batch, or of a problem that `feed` names.
 
-    `id` is the notification's id (an earlier one's when `replayed` or `joined`). `total` is None while a topic or `all` is still to expand.
-    `refused` is a binding of the target that the submission had refused. `conflict` is the id that holds the idempotency key.
+    `id` is the notification's id (an earlier one's when `replayed` or `joined`). `total` is None while a topic or `all`
+    is still to expand. `refused` is a binding of the target that the submission had refused. `conflict` is the id that
+    holds the idempotency key.
     """
 
     id: str = ""
@@ -170,11 +171,11 @@ class Stored:
 class Chunk:
     """A leased chunk: up to 1,000 deliveries of one notification on one binding, at attempt number `attempt`.
 
-    `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this lease.
-    `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way at once, each
-    such group marked first. `rows` is the answer of `resolve` for `ids` at this moment, in their order, or `columns`
-    the same by column, and `stored` the answer of `notification`, where storage has them at hand; None where it is to
-    be asked.
+    `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this
+    lease. `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way
+    at once, each such group marked first. `rows` is the answer of `resolve` for `ids` at this moment, in their order,
+    or `columns` the same by column, and `stored` the answer of `notification`, where storage has them at hand; None
+    where it is to be asked.
     """
 
     id: int
@@ -196,7 +197,8 @@ class Chunk:
 class RetryRow(NamedTuple):
     """One delivery leaves its chunk for a row of its own.
 
-    `holds`: its endpoint is in back-off until `due_at`, and its other deliveries wait too. False for one that merely waits behind such.
+    `holds`: its endpoint is in back-off until `due_at`, and its other deliveries wait too. False for one that merely
+    waits behind such.
     """
 
     position: int
@@ -229,7 +231,8 @@ class AddressMoved:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give the lease back: its open deliveries are due again at `due_at`, and wait for `waiting`, because of `reason`."""
+    """Give the lease back: its open deliveries are due again at `due_at`, and wait for `waiting`, because of
+    `reason`."""
 
     due_at: float
     waiting: str
@@ -240,10 +243,11 @@ class Release:
 class Settlement:
     """The findings of one lease since its last settlement. Dropped whole when `epoch` is no longer the chunk's.
 
-    `results` maps (state, reason) to the indices that ended so; the state `doubt` marks an `at_most_once` delivery before it is
-    sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all. `marks` are indices of
-    a suspected chunk that are about to be sent; they stay open, and a release takes the mark off. `attempts` counts
-    tries that reached for the network. A chunk with no open and no doubtful delivery left is done, and its lease ends.
+    `results` maps (state, reason) to the indices that ended so; the state `doubt` marks an `at_most_once` delivery
+    before it is sent and is overwritten by its result. `reopen` are doubt-marked indices that were not sent after all.
+    `marks` are indices of a suspected chunk that are about to be sent; they stay open, and a release takes the mark
+    off. `attempts` counts tries that reached for the network. A chunk with no open and no doubtful delivery left is
+    done, and its lease ends.
     """
 
     chunk: int
@@ -322,8 +326,8 @@ class EndpointFilter:
 
 
 class Expired(int):
-    """How many `Storage.expire` ended: a number, and besides `unexpanded`, by app, the notifications of which an audience was never
-    counted."""
+    """How many `Storage.expire` ended: a number, and besides `unexpanded`, by app, the notifications of which an
+    audience was never counted."""
 
     unexpanded: Mapping[str, int]
 

@@ -16,7 +16,8 @@ UNSTORABLE = "cannot be stored"
 
 
 def halves(settlement: Settlement, ids: Sequence[int]) -> tuple[Settlement, Settlement] | None:
-    """Two settlements that, stored one after the other, come to the same; None where it is about one delivery, or about none.
+    """Two settlements that, stored one after the other, come to the same; None where it is about one delivery, or about
+    none.
 
     `ids` are the endpoints of its chunk. The end of the lease is in the second half; of one delivery, in a half of its
     own.

@@ -11,7 +11,8 @@ __all__ = ["eta", "status_report"]
 
 
 def status_report(status: Status, now: float) -> dict[str, Any]:
-    """The status in the one shape that every interface shows. `now` and all times in it are UNIX seconds, `eta_s` seconds."""
+    """The status in the one shape that every interface shows. `now` and all times in it are UNIX seconds, `eta_s`
+    seconds."""
     return {
         "id": status.id,
         "state": str(status.state),
@@ -27,7 +28,8 @@ def status_report(status: Status, now: float) -> dict[str, Any]:
 
 
 def eta(status: Status, now: float) -> float | None:
-    """Seconds until the last delivery ends if they go on ending as fast as since the start; 0 when finished, None when unknown.
+    """Seconds until the last delivery ends if they go on ending as fast as since the start; 0 when finished, None when
+    unknown.
 
     It is unknown while the total is, before the first delivery has ended, and never beyond the notification's own end.
     """

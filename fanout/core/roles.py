@@ -51,6 +51,7 @@ _RULES = {
 
 
 def may(role: Role, method: str, path: str) -> bool:
-    """Whether a key of that role may call `method` (in capitals; HEAD counts as GET) at `path`, below where the service is mounted."""
+    """Whether a key of that role may call `method` (in capitals; HEAD counts as GET) at `path`, below where the service
+    is mounted."""
     method = "GET" if method == "HEAD" else method
     return any(method in methods and pattern.fullmatch(path) for methods, pattern in _RULES[role])

@@ -18,9 +18,11 @@ _NONE = -1
 
 
 class Run:
-    """Deliveries of one `message` to one group, at one attempt, which `Transport.start` begins together. `ids` makes their ids.
+    """Deliveries of one `message` to one group, at one attempt, which `Transport.start` begins together. `ids` makes
+    their ids.
 
-    `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by `send`).
+    `taken` is handed the answers: the run, the indices that were accepted, and the others with their outcomes (None: by
+    `send`).
 
     `rows` are their endpoints by index; `attempt`, `ttl` (seconds) and `fresh` mean the same as in a `Delivery`. A
     transport answers each index once, by `accept` or `answer`, at any time: answers before `release` (during `start`)

@@ -82,7 +82,8 @@ class Retry:
     reason: str
     waiting: Waiting = Waiting.BACKOFF
     alone: bool = False
-    """The endpoint's other deliveries wait too, although the gateway spoke of more than the endpoint: no other has said so."""
+    """The endpoint's other deliveries wait too, although the gateway spoke of more than the endpoint: no other has said
+    so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,9 @@ class Again:
 class Park:
     """Everything in `scope` waits, `after` seconds at least; this delivery stays open in its chunk and spends nothing.
 
-    How long in the end is for the scope's gate to say, which knows how often it has closed before. That holds where the scope is
-    held, for which one endpoint's word is not enough (`named`, see `core.witness`); else `by_itself` gives the result
-    for the delivery.
+    How long in the end is for the scope's gate to say, which knows how often it has closed before. That holds where the
+    scope is held, for which one endpoint's word is not enough (`named`, see `core.witness`); else `by_itself` gives the
+    result for the delivery.
     """
 
     scope: Scope
@@ -119,7 +120,8 @@ class Relocate:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Back to the queue until `due_at`: nothing was asked of the gateway, so nothing is spent and no scope is closed."""
+    """Back to the queue until `due_at`: nothing was asked of the gateway, so nothing is spent and no scope is
+    closed."""
 
     due_at: float
     reason: str
@@ -203,7 +205,8 @@ def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: flo
 
 
 def _capped(after: float | None, policy: Policy, rng: random.Random) -> float | None:
-    """The gateway's own time, never less, capped; and a little more, so that a cohort told one second does not return as one."""
+    """The gateway's own time, never less, capped; and a little more, so that a cohort told one second does not return
+    as one."""
     if after is None or math.isnan(after):
         return None
     retry_after = min(max(after, 0.0), policy.retry_after_cap)

@@ -11,5 +11,6 @@ SHARDS = 16
 
 
 def shard_of(user: str, digest: bytes) -> int:
-    """0 to 15: the part of a user's endpoints. An endpoint without a user stands where the `digest` of its address says."""
+    """0 to 15: the part of a user's endpoints. An endpoint without a user stands where the `digest` of its address
+    says."""
     return (crc32(user.encode()) if user else digest[0]) & (SHARDS - 1)

@@ -24,11 +24,11 @@ M = TypeVar("M")
 
 
 def cut(text: str, size: int) -> str:
-    """The text where it has at most `size` bytes in UTF-8, else the longest beginning of it that has, with `MARK`, and that tears nothing apart; ""
-    where there is no room for the mark.
+    """The text where it has at most `size` bytes in UTF-8, else the longest beginning of it that has, with `MARK`, and
+    that tears nothing apart; "" where there is no room for the mark.
 
-    It ends neither before a combining mark, a joiner, a variation selector, a modifier or a tag, nor after a joiner, nor within a flag, which
-    is a pair of regional indicators (Unicode Standard Annex 29, section 3.1.1).
+    It ends neither before a combining mark, a joiner, a variation selector, a modifier or a tag, nor after a joiner,
+    nor within a flag, which is a pair of regional indicators (Unicode Standard Annex 29, section 3.1.1).
     """
     encoded = text.encode("utf-8", "surrogatepass")
     if len(encoded) <= size:

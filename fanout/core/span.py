@@ -1,8 +1,8 @@
 """Instants of our own making, kept as two times, of writing and of the end: the rest of one is never longer than its
 first duration.
 
-The clock may be set back in between. Then an instant that was written by the clock as it was would lie hours ahead; but it was meant as a
-duration, and a duration is known: `until - since`. Pure; all times are UNIX seconds.
+The clock may be set back in between. Then an instant that was written by the clock as it was would lie hours ahead; but
+it was meant as a duration, and a duration is known: `until - since`. Pure; all times are UNIX seconds.
 """
 
 from __future__ import annotations
@@ -19,5 +19,6 @@ def outlived(since: float, until: float, now: float) -> bool:
 
 
 def ends_at(since: float, until: float, now: float) -> float:
-    """When it is over, as far as is known at `now`: at `until`, and never further off than it was when it was written."""
+    """When it is over, as far as is known at `now`: at `until`, and never further off than it was when it was
+    written."""
     return now if outlived(since, until, now) else min(until, now + (until - since))

@@ -1,9 +1,9 @@
 """A chunk's state map: one byte per delivery, and the effect of a settlement on it. Storage backends share this and
 nothing else.
 
-Byte 0 is an open delivery. 1 to 247 are codes of the notification's own list of (state, reason), in order of first use. 254
-is an `at_most_once` delivery marked before it is sent, 255 one that left for a retry row (or a chunk) of its own. 253 is a
-delivery of a suspected chunk, marked before it is sent and otherwise open (`core.poison`).
+Byte 0 is an open delivery. 1 to 247 are codes of the notification's own list of (state, reason), in order of first use.
+254 is an `at_most_once` delivery marked before it is sent, 255 one that left for a retry row (or a chunk) of its own.
+253 is a delivery of a suspected chunk, marked before it is sent and otherwise open (`core.poison`).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ UNSETTLED = frozenset((OPEN, MARKED, DOUBTFUL))
 class Codes:
     """One notification's list of (state, reason); the code of a pair is its index plus one.
 
-    It only grows. After 240 pairs, further reasons of a state fall together as "other": a gateway that answers a different text
-    each time must not make the list endless.
+    It only grows. After 240 pairs, further reasons of a state fall together as "other": a gateway that answers a
+    different text each time must not make the list endless.
     """
 
     __slots__ = ("_codes", "pairs")
@@ -156,7 +156,8 @@ def apply(states: bytes, settlement: Settlement, codes: Codes, stopped: str = ""
 
 
 def close(states: bytes, codes: Codes, state: str = "", reason: str = "") -> Applied:
-    """End the deliveries that will not be sent any more: the doubtful ones as (dead, unknown), and with a `state` given the open ones so."""
+    """End the deliveries that will not be sent any more: the doubtful ones as (dead, unknown), and with a `state` given
+    the open ones so."""
     ended: dict[int, int] = {}
     doubtful = states.count(DOUBTFUL)
     if doubtful:

@@ -41,8 +41,8 @@ def submission_of(
     collapse_key: str | None = None,
     **aimed: Unpack[Aimed],
 ) -> Submission:
-    """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's (seconds). `collapse_key`: the key in
-    the queue, where it is not the notification's own, which is for the gateway.
+    """Validate, and stamp with id and times. `random` are ten bytes for the id; `zero_ttl_grace` is the policy's
+    (seconds). `collapse_key`: the key in the queue, where it is not the notification's own, which is for the gateway.
 
     Raises `UsageError` for arguments that can never work.
     """

@@ -49,7 +49,8 @@ class Turns:
         return found
 
     def add(self, loop: Loop, piece: Callable[[], bool], *, reads: bool = False) -> None:
-        """Call `piece` once in each of its turns, until it answers that nothing is left. Nothing of the caller's context goes along."""
+        """Call `piece` once in each of its turns, until it answers that nothing is left. Nothing of the caller's
+        context goes along."""
         if not self._line:
             loop.call_soon(self._turn, loop, context=self._context)
         self._line.append((piece, reads))

@@ -23,8 +23,9 @@ def least(limit: int, gateways: int) -> int:
 
 
 def next_window(size: int, limit: int, gateways: int, *, emptied: bool, lasted: float) -> int:
-    """The window of a lane for its next round. It doubles where the last round was used up before the next one came (`emptied`), and halves
-    where it lasted for long: `lasted` is in seconds, infinite where storage had no more for it."""
+    """The window of a lane for its next round. It doubles where the last round was used up before the next one came
+    (`emptied`), and halves where it lasted for long: `lasted` is in seconds, infinite where storage had no more for
+    it."""
     if lasted > _SLOW:
         size //= 2
     elif emptied:
@@ -33,7 +34,8 @@ def next_window(size: int, limit: int, gateways: int, *, emptied: bool, lasted: 
 
 
 def room(window: int, waiting: Sequence[int], stuck: int) -> int:
-    """How many deliveries to lease. `waiting` are those of each gateway that answers, `stuck` those of gateways that do not.
+    """How many deliveries to lease. `waiting` are those of each gateway that answers, `stuck` those of gateways that do
+    not.
 
     No gateway counts for more than its part of the window, so that a slow one does not use up the part of the others;
     stuck deliveries count for nothing, up to `MOST`. Less than half a gateway's part is not worth a lease.

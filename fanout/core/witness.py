@@ -1,7 +1,7 @@
 """Evidence before a verdict: when the answers for some endpoints are enough to hold back others.
 
-One answer may be about its endpoint, its notification or its connection alone. A scope that is wider is held only when two
-witnesses that have nothing in common say the same, with no acceptance in that scope between them.
+One answer may be about its endpoint, its notification or its connection alone. A scope that is wider is held only when
+two witnesses that have nothing in common say the same, with no acceptance in that scope between them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _LONG_AGO = 4 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One attempt's word against a scope. `cause` names the one event that ended several attempts, else "". `name` is for people:
-    a short hash of the address."""
+    """One attempt's word against a scope. `cause` names the one event that ended several attempts, else "". `name` is
+    for people: a short hash of the address."""
 
     endpoint: int
     notification: str
@@ -90,7 +90,8 @@ class Witnesses:
 
 
 class Loners:
-    """How often each endpoint has accused alone since it was last accepted: each time it waits longer. Times are UNIX seconds."""
+    """How often each endpoint has accused alone since it was last accepted: each time it waits longer. Times are UNIX
+    seconds."""
 
     __slots__ = ("_times",)
 

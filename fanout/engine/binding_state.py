@@ -94,7 +94,8 @@ class BindingState:
         """How many times its transport was replaced."""
         self._holds: dict[int, float] = {}
         self._alone: dict[int, tuple[float, Waiting, str]] = {}
-        """Of these, those that wait for their own word: until when leases without it were begun (`Lease.begun`), and why."""
+        """Of these, those that wait for their own word: until when leases without it were begun (`Lease.begun`), and
+        why."""
         self._rng = rng
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
@@ -112,7 +113,8 @@ class BindingState:
         return self._sizes[lane]
 
     def waiting(self, lane: int) -> tuple[list[int], int]:
-        """Deliveries of this lane by gateway, of those that answer and have any to send; and how many wait for gateways that do not answer."""
+        """Deliveries of this lane by gateway, of those that answer and have any to send; and how many wait for gateways
+        that do not answer."""
         monotonic = self.clock.monotonic()
         waiting: list[int] = []
         stuck = 0
@@ -204,7 +206,8 @@ class BindingState:
         self.sends.want(group)
 
     def capacity(self, group: Group) -> int:
-        """The requests that the connections of the group take by the word of the transport; 1 where that is no number."""
+        """The requests that the connections of the group take by the word of the transport; 1 where that is no
+        number."""
         try:
             return max(0, int(self.transport.capacity(group.name)))
         except Exception as error:
@@ -306,7 +309,8 @@ class BindingState:
         self.wary = True
 
     def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str, before: float = 0.0) -> None:
-        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later, or after `before`, do not wait."""
+        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later,
+        or after `before`, do not wait."""
         self.hold_endpoint(endpoint, until)
         self._alone[endpoint] = before or self.clock.monotonic() + self.policy.lease, waiting, reason
 
@@ -389,7 +393,8 @@ class BindingState:
         self.gates.set_back(seconds)
 
     def clock_was_set(self) -> None:
-        """Back-offs are known here by a clock that was: storage knows them for good. A refused token may be right now, or wrong."""
+        """Back-offs are known here by a clock that was: storage knows them for good. A refused token may be right now,
+        or wrong."""
         self._holds = {}
         self._tell("mended")
 

@@ -91,7 +91,8 @@ class Counters:
         self.lag = tuple(Histogram(_LAG) for _ in LANES)
 
     def settled(self, settlement: Settlement, *, lane: int, size: int, due_at: float, now: float) -> None:
-        """One settlement was stored at `now`; its deliveries had been due at `due_at` (UNIX seconds), of `size` bytes each."""
+        """One settlement was stored at `now`; its deliveries had been due at `due_at` (UNIX seconds), of `size` bytes
+        each."""
         self.attempts += settlement.attempts
         self.bytes += settlement.attempts * size
         for (state, reason), positions in settlement.results.items():
@@ -110,8 +111,8 @@ class Counters:
 
 
 class Tally:
-    """The counters of one engine. `accepted` counts notifications by app, `unexpanded` those that expired before their audience was
-    counted, `commits` the seconds that storing results took."""
+    """The counters of one engine. `accepted` counts notifications by app, `unexpanded` those that expired before their
+    audience was counted, `commits` the seconds that storing results took."""
 
     __slots__ = ("accepted", "bindings", "commits", "unexpanded")
 
@@ -156,11 +157,11 @@ def due_at(state: Binding, lease: Lease) -> float:
 class BindingView:
     """How one binding stands.
 
-    `gate` is the state of the binding's gate; `group_gates` and `topic_gates` say how many groups' and topics' gates are in each
-    state, and `breakers` how many of all of them are closed until an operator mends something. `queued` has deliveries
-    in memory by lane, `oldest` for each lane the seconds since the oldest of them was due. `under_way` are sends
-    without an outcome; `limit` is how many there may be, over all groups, and `capacity` how many the connections would
-    take. `budget` is in retries.
+    `gate` is the state of the binding's gate; `group_gates` and `topic_gates` say how many groups' and topics' gates
+    are in each state, and `breakers` how many of all of them are closed until an operator mends something. `queued` has
+    deliveries in memory by lane, `oldest` for each lane the seconds since the oldest of them was due. `under_way` are
+    sends without an outcome; `limit` is how many there may be, over all groups, and `capacity` how many the connections
+    would take. `budget` is in retries.
     """
 
     app: str
@@ -185,9 +186,9 @@ class BindingView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
-    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored. `config`: changes of its
-    configuration. `trouble`: the kind of call that storage refuses it at present (`patience.Trouble.kind`), and for how
-    long."""
+    """How an engine stands, at `now` (UNIX seconds). `stuck`: it sends nothing, because results cannot be stored.
+    `config`: changes of its configuration. `trouble`: the kind of call that storage refuses it at present
+    (`patience.Trouble.kind`), and for how long."""
 
     now: float
     apps: Sequence[str]

@@ -34,7 +34,8 @@ _log = logging.getLogger("fanout.dispatcher")
 
 URGENT = LANES.index("urgent")
 _AHEAD = 4
-"""Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little behind."""
+"""Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little
+behind."""
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
 _PREPARED = 8192
@@ -42,7 +43,8 @@ _PREPARED = 8192
 _PATIENCE = 1.0
 """Seconds for which leasing pauses after the clock was set."""
 _POLL = 30.0
-"""Seconds after which an idle dispatcher looks again although nothing told it to. A safety net: nothing may depend on it."""
+"""Seconds after which an idle dispatcher looks again although nothing told it to. A safety net: nothing may depend on
+it."""
 _LOOK = 0.05
 """Seconds for which a busy dispatcher may lease without asking storage for other work that has become due: a schedule
 is to be expanded on time."""
@@ -87,7 +89,8 @@ class Dispatcher:
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `stopping`: expand, lease by lane, resolve, enqueue; then sleep until there is room or something is due."""
+        """Until `stopping`: expand, lease by lane, resolve, enqueue; then sleep until there is room or something is
+        due."""
         patience = self._settler.trouble.patience()
         try:
             while not self.stopping:
@@ -116,8 +119,8 @@ class Dispatcher:
         if state.paused:
             return _POLL
         if self._watch.look() != self._steps:
-            # By the new time every lease on this machine may look as if it had run out. Each worker extends its own before
-            # any takes over another's.
+            # By the new time every lease on this machine may look as if it had run out. Each worker extends its own
+            # before any takes over another's.
             self._steps = self._watch.steps
             self._patient_until = state.clock.monotonic() + _PATIENCE
             await self._extend()
@@ -152,7 +155,8 @@ class Dispatcher:
                     break
             return 0.0
         if any(waiting):
-            # Something waits that could not be leased: another worker was faster, or the lease call finished stopped chunks.
+            # Something waits that could not be leased: another worker was faster, or the lease call finished stopped
+            # chunks.
             return 0.005
         return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
 
@@ -179,8 +183,8 @@ class Dispatcher:
     async def _lease(self, lane: int, most: int, waiting: Sequence[bool]) -> bool:
         """Lease of one lane, and take the leases into hand; whether there was any."""
         state = self.state
-        # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its lease than
-        # storage holds it.
+        # Both clocks anew, and this one first: a worker that stands still on the way here believes no longer in its
+        # lease than storage holds it.
         monotonic = state.clock.monotonic()
         until = monotonic + state.policy.lease
         now = state.clock.now()
@@ -275,7 +279,8 @@ class Dispatcher:
                 del state.leases[chunk.id]
 
     async def _ready(self, chunks: Sequence[Chunk]) -> dict[str, Prepared | str]:
-        """The notifications of these chunks, prepared. Those that storage did not bring, and that are not known, are asked for all at once."""
+        """The notifications of these chunks, prepared. Those that storage did not bring, and that are not known, are
+        asked for all at once."""
         if self._replaced != self.state.replaced:
             self._replaced = self.state.replaced
             self._prepared.clear()  # encoded by a transport that is no longer used
@@ -326,7 +331,8 @@ class Dispatcher:
         self._prepared[id] = made
 
     async def _mark(self, lease: Lease, positions: Sequence[int]) -> list[int]:
-        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; which are. None if the lease is lost."""
+        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; which are. None if the
+        lease is lost."""
         settlement = lease.mark_doubtful([*positions])
         (settled,) = await self._settler.store([settlement])
         return (
@@ -350,7 +356,8 @@ class Dispatcher:
                 await self._next_part(lease)
 
     async def _next_part(self, lease: Lease) -> None:
-        """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, the suspects are known."""
+        """Mark the next part of a suspected chunk, and only then send it: if it kills this worker, the suspects are
+        known."""
         if self.state.leases.get(lease.chunk.id) is not lease or not lease.part_over:
             return
         if lease.kept_open:
@@ -388,7 +395,8 @@ class Dispatcher:
                 await self._look_for_later(lease)
 
     async def _refuse(self, chunk: Chunk, positions: Sequence[int], reason: str) -> None:
-        """A notification that was accepted under another configuration cannot be encoded now: every delivery of the chunk is rejected."""
+        """A notification that was accepted under another configuration cannot be encoded now: every delivery of the
+        chunk is rejected."""
         results = {(DeliveryState.REJECTED.value, reason): [*positions]}
         await self._settler.store([Settlement(chunk.id, chunk.epoch, results=results)])
 
@@ -406,8 +414,8 @@ class Dispatcher:
                 )
 
     def look(self, lanes: set[int]) -> list[int]:
-        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking first. Answers how many
-        leases of each lane have been asked for so far."""
+        """There is something due in these lanes, or will be when storage comes to it: lease from them without asking
+        first. Answers how many leases of each lane have been asked for so far."""
         if lanes:
             self.state.fresh |= lanes
             self.state.signal.set()

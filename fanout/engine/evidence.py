@@ -29,7 +29,8 @@ def short_hash(address: str) -> str:
 
 
 class Evidence:
-    """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its endpoints."""
+    """The acceptances of one binding, kept up without a step for each delivery, and the accusations of its
+    endpoints."""
 
     def __init__(self, state: Binding, rng: random.Random) -> None:
         self._state = state
@@ -123,7 +124,8 @@ class Evidence:
         return decision
 
     def accuse(self, park: Park, group: Group, lease: Lease, row: EndpointRow, outcome: Outcome, now: float) -> bool:
-        """Whether the scope is held: on the word of two independent witnesses, or where no endpoint has a part in it."""
+        """Whether the scope is held: on the word of two independent witnesses, or where no endpoint has a part in
+        it."""
         gates = self._state.gates
         if park.scope is Scope.ENDPOINT:
             return False
@@ -168,7 +170,8 @@ class Evidence:
     # -- probes
 
     def rank(self, lease: Lease, position: int) -> int:
-        """How good a probe this delivery is, from 0: best is an endpoint that was accepted, worst one that has accused."""
+        """How good a probe this delivery is, from 0: best is an endpoint that was accepted, worst one that has
+        accused."""
         id = lease.chunk.ids[position]
         if self.loners.known(id) or self._state.gates.heard(id):
             return 0

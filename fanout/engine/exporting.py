@@ -37,7 +37,8 @@ async def erase(storage: Storage, clock: Clock, app: str, user: str) -> int:
 async def export(
     storage: Storage, check: Callable[[], None], clock: Clock, app: str, user: str
 ) -> AsyncIterator[dict[str, Any]]:
-    """Records of a user, plain JSON, each with a `kind`; the last is `end`. The audit log has the line before the first record is there."""
+    """Records of a user, plain JSON, each with a `kind`; the last is `end`. The audit log has the line before the first
+    record is there."""
     given.text("user", user)
     given.text("app", app)
     check()
@@ -134,7 +135,8 @@ async def _items(
 async def _notification(
     storage: Storage, check: Callable[[], None], clock: Clock, id: str, devices: list[int]
 ) -> dict[str, Any] | None:
-    """One that is addressed to the user. Of a list, counts and results are others' too: the user's own deliveries alone are told."""
+    """One that is addressed to the user. Of a list, counts and results are others' too: the user's own deliveries alone
+    are told."""
     status, stored = await storage.status(id, clock.now()), await storage.notification(id)
     if status is None:
         return None  # its retention ended meanwhile

@@ -40,7 +40,8 @@ _LOOKED_AT = 86_400.0
 
 
 class Gates:
-    """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota, credential, app)."""
+    """A gate for each group (in `Group`), for each topic that an answer spoke of, and one for the binding (quota,
+    credential, app)."""
 
     def __init__(self, state: Binding, rng: random.Random, live: Live, news: Signal) -> None:
         self._state = state
@@ -89,7 +90,8 @@ class Gates:
         return self.binding
 
     def failed(self, group: Group, prepared: Prepared, witness: Witness, now: float, reason: str, others: bool) -> None:
-        """An endpoint-sized failure. One too many in a row closes the group's gate, or that of a notification that fails alone."""
+        """An endpoint-sized failure. One too many in a row closes the group's gate, or that of a notification that
+        fails alone."""
         if group.gate.failed(now, self._rng, reason, witness, others=others):
             self._say_closed(group.gate, Scope.GROUP, group.name, now, alarm=False)
             self.park_behind(group)
@@ -209,8 +211,8 @@ class Gates:
     def follow(self, notes: Iterable[GateNote], now: float, grace: float) -> None:
         """Other workers' notes of this binding's gates: one that covers all of it holds here too, until its time.
 
-        And `grace` seconds longer, so that the worker that closed it probes alone: when that has opened it, the next delivery is a probe
-        here. One that is dead, or has nothing to probe with, delays no other for longer than that.
+        And `grace` seconds longer, so that the worker that closed it probes alone: when that has opened it, the next
+        delivery is a probe here. One that is dead, or has nothing to probe with, delays no other for longer than that.
         """
         note = max((note for note in notes if note.scope in _WIDE), key=lambda note: note.until, default=None)
         gate = self.binding
@@ -228,7 +230,8 @@ class Gates:
                 self.park_behind()
 
     def narrowed(self, group: Group, so: bool, now: float) -> None:
-        """Whether work waits because the group's limiter takes less than half of its capacity: said again while it lasts."""
+        """Whether work waits because the group's limiter takes less than half of its capacity: said again while it
+        lasts."""
         until = self._narrow.get(group.name)
         if so and (until is None or until - now < _NARROW / 2):
             self._narrow[group.name] = now + _NARROW

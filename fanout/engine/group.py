@@ -114,7 +114,8 @@ class Group:
         return queue.pop()
 
     def take_run(self, now: float, *, wary: bool) -> tuple[Lease, list[int]] | None:
-        """The same with as many of one lease as may go at once; one where a gate is not open or each must be asked about (`wary`)."""
+        """The same with as many of one lease as may go at once; one where a gate is not open or each must be asked
+        about (`wary`)."""
         room = self.limit - self.active
         if room <= 0:
             return None

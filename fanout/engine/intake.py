@@ -42,7 +42,8 @@ class Request:
     is hit.
 
     `notification` and `messages` (by binding) are made of its content; None and empty where they are not made yet.
-    A binding that is in neither `messages` nor `refusals` takes it for certain, and prepares it when it leases some of it.
+    A binding that is in neither `messages` nor `refusals` takes it for certain, and prepares it when it leases some of
+    it.
     """
 
     submission: Submission
@@ -135,7 +136,8 @@ class Intake:
         ]
 
     def _fits(self, app: str, binding: str, notification: Notification, size: int) -> bool:
-        """Whether the transport says that it cannot refuse this. A `fits` that raises is a fault of the transport, and says nothing."""
+        """Whether the transport says that it cannot refuse this. A `fits` that raises is a fault of the transport, and
+        says nothing."""
         fits = getattr(self._transports[app, binding], "fits", None)
         try:
             return fits is not None and fits(notification, size) is True
@@ -154,8 +156,8 @@ class Intake:
             )
 
     def judged(self, submission: Submission, notification: Notification, *, shorten: bool = False) -> Request:
-        """The request for a submission of this content, prepared for each binding that might refuse it (`fits`); with `shorten`, with
-        less text where a gateway takes no more. Raises `InvalidMessage` where none can take it."""
+        """The request for a submission of this content, prepared for each binding that might refuse it (`fits`); with
+        `shorten`, with less text where a gateway takes no more. Raises `InvalidMessage` where none can take it."""
         whole = stamped(
             notification, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )

@@ -1,4 +1,5 @@
-"""The deliveries of one lane of a group that are ready to go: leases take turns, and no object stands for a delivery."""
+"""The deliveries of one lane of a group that are ready to go: leases take turns, and no object stands for a
+delivery."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class LaneQueue:
     __slots__ = ("_batches", "_lane", "_owner", "_sizes", "_turn", "credit", "size")
 
     def __init__(self, credit: int, lane: int, sizes: list[int], owner: Owner) -> None:
-        """`sizes` are sums by lane over all groups of a binding, and `owner` has one over all lanes: this queue keeps its part of them."""
+        """`sizes` are sums by lane over all groups of a binding, and `owner` has one over all lanes: this queue keeps
+        its part of them."""
         self._owner = owner
         self._batches: deque[_Batch] = deque()
         self._turn = _TURN
@@ -79,7 +81,8 @@ class LaneQueue:
         return batch.lease, position
 
     def pop_run(self, most: int, *, single: bool) -> tuple[Lease, list[int]]:
-        """The next deliveries of one lease, up to so many: one where each must be asked about. Only while `size` is not 0."""
+        """The next deliveries of one lease, up to so many: one where each must be asked about. Only while `size` is not
+        0."""
         batch = self._batches[0]
         lease = batch.lease
         positions = [*islice(batch.positions, 1 if single or lease.careful else min(most, self._turn))]
@@ -100,7 +103,8 @@ class LaneQueue:
             del self._batches[0]
 
     def best(self, rank: Callable[[Lease, int], int]) -> Item:
-        """Of the next deliveries the one that ranks highest; the others stay as they are. Only while `size` is not 0."""
+        """Of the next deliveries the one that ranks highest; the others stay as they are. Only while `size` is not
+        0."""
         candidates = [self.pop() for _ in range(min(self.size, _LOOKED_AT))]
         ranks = [rank(lease, position) for lease, position in candidates]
         chosen = candidates.pop(ranks.index(max(ranks)))
@@ -122,7 +126,8 @@ class LaneQueue:
                 yield batch.lease, position
 
     def give_up(self, count: int) -> Iterator[Item]:
-        """Take up to so many, the last first. A delivery that is suspected of a crash stays: its count of crashes would be lost."""
+        """Take up to so many, the last first. A delivery that is suspected of a crash stays: its count of crashes would
+        be lost."""
         batches = self._batches
         for batch in reversed(batches):
             if not count:

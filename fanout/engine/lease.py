@@ -26,7 +26,8 @@ HELD = "endpoint in back-off"
 
 
 class Prepared:
-    """A notification made ready in this process: decoded, encoded once for the binding, its delivery ids' namespace hashed."""
+    """A notification made ready in this process: decoded, encoded once for the binding, its delivery ids' namespace
+    hashed."""
 
     __slots__ = ("expires_at", "ids", "message", "notification", "once", "stopped")
 
@@ -40,7 +41,8 @@ class Prepared:
 
 
 class Hand:
-    """The deliveries that one binding has in hand: `left` is the sum of its leases', so that a question about all looks at none."""
+    """The deliveries that one binding has in hand: `left` is the sum of its leases', so that a question about all looks
+    at none."""
 
     __slots__ = ("left",)
 
@@ -51,8 +53,9 @@ class Hand:
 class Lease:
     """One chunk in hand. `left` counts deliveries that are queued or under way; at 0 the lease can end.
 
-    `until` is in monotonic seconds: past it nothing may be sent, because another worker may hold the chunk. It is the end of the lease
-    (`granted`) or of this worker's heartbeat, whichever comes first. `begun` is the end that it was first granted.
+    `until` is in monotonic seconds: past it nothing may be sent, because another worker may hold the chunk. It is the
+    end of the lease (`granted`) or of this worker's heartbeat, whichever comes first. `begun` is the end that it was
+    first granted.
     """
 
     __slots__ = (
@@ -124,7 +127,8 @@ class Lease:
         self.probe = -1
         """The position that goes as a closed gate's probe."""
         self.fresh = prepared.notification.repeat != "prefer_delivery"
-        """Whether a delivery may ask for a fresh connection: no second attempt may be allowed, or one goes as a probe."""
+        """Whether a delivery may ask for a fresh connection: no second attempt may be allowed, or one goes as a
+        probe."""
         self._results: dict[tuple[str, str], list[int]] = {}
         self._retries: list[RetryRow] = []
         self._changes: list[EndpointGone | AddressMoved] = []
@@ -136,7 +140,8 @@ class Lease:
         self.until = min(self.granted, alive)
 
     def asks_fresh(self, position: int) -> bool:
-        """Whether this delivery goes over a connection that is known to be good: it decides about others, or has one attempt."""
+        """Whether this delivery goes over a connection that is known to be good: it decides about others, or has one
+        attempt."""
         return position == self.probe or self.prepared.notification.repeat != "prefer_delivery"
 
     def outdate(self, positions: Iterable[int]) -> None:
@@ -145,7 +150,8 @@ class Lease:
         self.careful = self.careful or bool(self.outdated)
 
     def renew(self, rows: Mapping[int, EndpointRow | None]) -> None:
-        """These endpoints are no longer as they were read. Deliveries under way are settled by the rows with which they began."""
+        """These endpoints are no longer as they were read. Deliveries under way are settled by the rows with which they
+        began."""
         self.renewed.update(rows)
         self.careful = self.careful or bool(rows)
 
@@ -217,7 +223,8 @@ class Lease:
         self.give_back(1)
 
     def hurry(self, now: float) -> None:
-        """A retry that is not stored yet, and waits for a cause that is reported as mended, is due now; back-off is not shortened."""
+        """A retry that is not stored yet, and waits for a cause that is reported as mended, is due now; back-off is not
+        shortened."""
         self._retries = [
             row if row.waiting == Waiting.BACKOFF.value else row._replace(due_at=min(row.due_at, now))
             for row in self._retries

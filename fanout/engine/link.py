@@ -27,7 +27,8 @@ class _Rate:
 
 
 class FleetLink:
-    """`plugin.Fleetwide` over a storage. The engine's `Membership` asks for the parts; nothing here waits for anything but storage."""
+    """`plugin.Fleetwide` over a storage. The engine's `Membership` asks for the parts; nothing here waits for anything
+    but storage."""
 
     def __init__(self, storage: Storage, clock: Clock) -> None:
         self._storage = storage
@@ -70,7 +71,8 @@ class FleetLink:
                 part.grant(0.0)
 
     async def renew(self, worker: str, now: float) -> None:
-        """Ask for this process's part of every rate, and hand it out. `now` is when the worker was last known to live."""
+        """Ask for this process's part of every rate, and hand it out. `now` is when the worker was last known to
+        live."""
         for name, rate in list(self._rates.items()):
             parts = rate.living()
             rate.parts = [ref for ref in rate.parts if ref() is not None]

@@ -58,8 +58,8 @@ async def deliveries(
 async def shortened(
     storage: Storage, transports: Mapping[tuple[str, str], Transport], id: str, binding: str | None = None
 ) -> list[str]:
-    """The bindings, or whether this one, whose gateway takes the notification with less text only. It follows from the content, which is prepared
-    once more; one that cannot be prepared is not among them."""
+    """The bindings, or whether this one, whose gateway takes the notification with less text only. It follows from the
+    content, which is prepared once more; one that cannot be prepared is not among them."""
     stored = await storage.notification(id)
     if stored is None or len(stored.content) < _SMALL:
         return []

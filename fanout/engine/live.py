@@ -69,7 +69,8 @@ class Hooks(Protocol):
 
 
 class Live:
-    """Hands live events to listeners and hooks. A listener that falls 10,000 behind loses the oldest, and is told how many."""
+    """Hands live events to listeners and hooks. A listener that falls 10,000 behind loses the oldest, and is told how
+    many."""
 
     def __init__(self, hooks: Sequence[object] = ()) -> None:
         hooks = [_checked(hook) for hook in given.collection("hooks", hooks)]
@@ -157,7 +158,8 @@ class Listener:
 
 
 def _checked(hook: object) -> object:
-    """A hook object with at least one method of `Hooks`, plain functions all, and none that is misspelt. Raises `UsageError`."""
+    """A hook object with at least one method of `Hooks`, plain functions all, and none that is misspelt. Raises
+    `UsageError`."""
     name = type(hook).__name__
     if isinstance(hook, type):
         raise UsageError(f"hooks holds the class {hook.__name__}: give an object of it.")

@@ -52,7 +52,8 @@ _VERSION = version("fanout-push")
 
 
 class Membership:
-    """One engine's part in the fleet: none where the storage is not shared, or the engine does not deliver (`bindings` is None)."""
+    """One engine's part in the fleet: none where the storage is not shared, or the engine does not deliver (`bindings`
+    is None)."""
 
     def __init__(
         self,

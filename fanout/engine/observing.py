@@ -15,7 +15,8 @@ __all__ = ["observe"]
 
 
 def observe(engine: Engine) -> EngineView:
-    """How the engine stands at this moment. Asks no storage and no gateway; as many steps as there are groups and leases."""
+    """How the engine stands at this moment. Asks no storage and no gateway; as many steps as there are groups and
+    leases."""
     settler = engine._settler
     now = engine._clock.now()
     return EngineView(

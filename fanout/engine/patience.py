@@ -18,7 +18,8 @@ T = TypeVar("T")
 PASSING = (StorageUnavailable, ContentRefused)
 """The errors that end no loop: the database takes it again, or takes something else."""
 _PAUSE = (0.25, 2.0)
-"""Seconds before the first repeat, and at most; doubled in between. Half of it is drawn, so that no two processes ask in step."""
+"""Seconds before the first repeat, and at most; doubled in between. Half of it is drawn, so that no two processes ask
+in step."""
 
 
 class Trouble:

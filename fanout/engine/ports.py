@@ -1,4 +1,5 @@
-"""The parts of a binding at work, as its lower modules use one another: evidence, gates, senders, pump, settler, tally."""
+"""The parts of a binding at work, as its lower modules use one another: evidence, gates, senders, pump, settler,
+tally."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ __all__ = ["Pulse"]
 class Pulse:
     """In monotonic seconds; for ever where no other process can share the work.
 
-    Nothing is sent under a lease beyond it, for the others may have taken the lease over. Kept apart from `Membership`, which moves it,
-    because dispatchers and upkeep need no more of that than this.
+    Nothing is sent under a lease beyond it, for the others may have taken the lease over. Kept apart from `Membership`,
+    which moves it, because dispatchers and upkeep need no more of that than this.
     """
 
     __slots__ = ("heartbeat_deadline",)

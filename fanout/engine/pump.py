@@ -124,7 +124,8 @@ class Pump:
         self._sends.want(run.of)
 
     def _again(self, run: GroupRun, left: Sequence[int]) -> None:
-        """To the senders, for they were under way and must wait for something; but nothing goes that would not be begun now."""
+        """To the senders, for they were under way and must wait for something; but nothing goes that would not be begun
+        now."""
         state, group, now = self._state, run.of, self._state.clock.now()
         if group.limit and not (group.gate.shut(now) or state.gate.shut(now)):
             self._hand_over(run, left)

@@ -58,7 +58,8 @@ class PutNotifier:
         return self
 
     def expect(self, app: str, requests: Sequence[Request], now: float) -> Expected:
-        """These are put in the next moment: where storage keeps the order, have them leased behind that, and in its commit if possible.
+        """These are put in the next moment: where storage keeps the order, have them leased behind that, and in its
+        commit if possible.
 
         The result is for `announce`.
         """
@@ -145,7 +146,8 @@ class PutNotifier:
         return len(taken)
 
     def _judge(self, submission: Submission) -> tuple[Submission, Mapping[str, str]]:
-        """The submission as `send` would put it, and for each binding that cannot take it the reason. Raises `UsageError`."""
+        """The submission as `send` would put it, and for each binding that cannot take it the reason. Raises
+        `UsageError`."""
         notification = decode(
             submission.content, id=submission.id, accepted_at=submission.accepted_at, expires_at=submission.expires_at
         )

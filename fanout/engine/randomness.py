@@ -12,7 +12,8 @@ _sources: weakref.WeakSet[random.Random] = weakref.WeakSet()
 
 
 def fork_safe_random() -> random.Random:
-    """A generator seeded by the system, and seeded anew in every process that is forked: two of them would draw the same ids.
+    """A generator seeded by the system, and seeded anew in every process that is forked: two of them would draw the
+    same ids.
 
     Asking the system for each id lets go of the interpreter, and beside storage's busy thread that is a wait.
     """

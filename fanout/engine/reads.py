@@ -1,4 +1,5 @@
-"""The part of storage that the service, the shell and the metrics use: reads by name, and the facets of feed and access."""
+"""The part of storage that the service, the shell and the metrics use: reads by name, and the facets of feed and
+access."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ __all__ = ["Reads"]
 
 
 class Reads:
-    """An engine's, as `Engine.reads`. No method needs the engine to be open; each raises `StorageError` as storage does."""
+    """An engine's, as `Engine.reads`. No method needs the engine to be open; each raises `StorageError` as storage
+    does."""
 
     __slots__ = ("_check", "_storage", "_transports")
 
@@ -119,5 +121,6 @@ class Reads:
         return await self._storage.backlog(app)
 
     async def workers(self, now: float) -> list[WorkerNote]:
-        """The workers of the database at `now` (UNIX seconds), those whose heartbeat has run out among them. Raises `PartAbsent`."""
+        """The workers of the database at `now` (UNIX seconds), those whose heartbeat has run out among them. Raises
+        `PartAbsent`."""
         return await fleet_of(self._storage).workers(now)

@@ -20,7 +20,8 @@ _LONGEST = 1.0
 """Seconds between two looks, at most: for so long a delivery may still go to an address that its endpoint has left."""
 _SHORTEST = 0.1
 _SHARE = 100
-"""A look is followed by a pause of so many times its own length: it takes a hundredth of the time at most, up to the longest pause."""
+"""A look is followed by a pause of so many times its own length: it takes a hundredth of the time at most, up to the
+longest pause."""
 
 
 def changed(

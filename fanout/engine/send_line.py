@@ -60,8 +60,8 @@ class SendLine:
         return handed
 
     def _call(self) -> None:
-        """Call as many senders as there are, or `_FIRST`, and at most as many as there is work for; the last of them calls
-        again. A transport that answers at once needs no more; one that takes its time soon has them all."""
+        """Call as many senders as there are, or `_FIRST`, and at most as many as there is work for; the last of them
+        calls again. A transport that answers at once needs no more; one that takes its time soon has them all."""
         line = self._line
         # A lower bound: the deliveries of the first groups in line, and one of each other.
         work = sum(map(self._ready, islice(line, _FEW))) + max(0, len(line) - _FEW)
@@ -178,8 +178,8 @@ class SendLine:
         return GIVEN_UP
 
     def watch(self, deadline: float) -> None:
-        """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of its own.
-        One that does not end by that is left to itself at the next call."""
+        """Cancel each attempt that began before `deadline` (monotonic seconds): a transport that hangs is a fault of
+        its own. One that does not end by that is left to itself at the next call."""
         for attempt in [*self._under_way]:
             if attempt.begun >= deadline or attempt.abandoned:
                 continue

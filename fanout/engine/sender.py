@@ -173,8 +173,8 @@ class Senders:
             if lease.begun < before:
                 lease.hold(position, due_at, waiting, reason)
             else:
-                # Storage does not say so: `retry_binding` ended it elsewhere, of which this worker is about to hear, or the notification
-                # whose retry it was has been cancelled.
+                # Storage does not say so: `retry_binding` ended it elsewhere, of which this worker is about to hear, or
+                # the notification whose retry it was has been cancelled.
                 state.hold_alone(row.id, held_until, waiting, reason, math.inf)
                 lease.keep_open(position, now + _HEARD, waiting, reason)
             return _unused(probed)
@@ -187,7 +187,8 @@ class Senders:
         return False
 
     def _left(self, group: Group, lease: Lease, position: int) -> bool:
-        """Whether the endpoint, which has changed since it was read, is no longer one of this group; a new address there is taken over."""
+        """Whether the endpoint, which has changed since it was read, is no longer one of this group; a new address
+        there is taken over."""
         row = lease.rows[position] = lease.renewed.pop(position)
         if row is None or row[6] != "active":
             lease.unreachable(position)
@@ -243,7 +244,8 @@ class Senders:
         self._state.gates.succeeded(group, lease.prepared, now)
 
     def _no_verdict(self, group: Group, lease: Lease) -> None:
-        """The deliveries that were sent tell nothing of the gates that they passed: where one was a probe, another may go."""
+        """The deliveries that were sent tell nothing of the gates that they passed: where one was a probe, another may
+        go."""
         group.no_verdict()
         gates = self._state.gates
         if gates.narrow:
@@ -253,7 +255,8 @@ class Senders:
     def _feel_failure(self, group: Group, lease: Lease, row: EndpointRow, outcome: Unavailable, now: float) -> None:
         evidence, gates = self.evidence, self._state.gates
         if not outcome.cause or outcome.cause not in (FAULT, self._cause):
-            # All requests that one connection ended are one failure: else 200 under way on it would empty the budget and shrink the limit.
+            # All requests that one connection ended are one failure: else 200 under way on it would empty the budget
+            # and shrink the limit.
             self._cause = outcome.cause
             group.limiter.dropped()
             self.budget.failed()
@@ -291,7 +294,8 @@ class Senders:
             gates.shut_uncertain(now, reason)
             policy = self._state.policy
             if had_closed and tried.attempt < policy.attempts and now + policy.probe < tried.expires_at:
-                # It was under way when nothing but such answers came back: tried again behind that gate, or all in flight would be lost.
+                # It was under way when nothing but such answers came back: tried again behind that gate, or all in
+                # flight would be lost.
                 return Retry(now + policy.probe, tried.attempt + 1, reason, Waiting.BREAKER)
         return Final(DeliveryState.REJECTED, f"{decision.reason} (not believed)")
 

@@ -28,7 +28,8 @@ OVERDUE = 1.0
 
 
 class Settler:
-    """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask twice."""
+    """The only writer of results. `awake` says that a settlement is due already, so that the hot path need not ask
+    twice."""
 
     def __init__(
         self,
@@ -78,12 +79,14 @@ class Settler:
             await self.settle()
 
     def answered(self) -> None:
-        """A group has no answer to wait for: a settlement that waits for its checkpoint may go, if no other group has one either."""
+        """A group has no answer to wait for: a settlement that waits for its checkpoint may go, if no other group has
+        one either."""
         if self._complete():
             self._answered.set()
 
     def _complete(self) -> bool:
-        """Whether there are results, and no delivery in hand without one: no other settlement can be made together with this one."""
+        """Whether there are results, and no delivery in hand without one: no other settlement can be made together with
+        this one."""
         if any(state.hand.left for state in self.states):
             return False
         # The newest lease first: that is where an answer has just come.
@@ -130,8 +133,8 @@ class Settler:
                     each.signal.set()
 
     async def store(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Store them. Of one that the database refuses for its content, the delivery that it is about ends as dead, and the others as they
-        did; the settlement then says so. Holds everything back while the database cannot be used.
+        """Store them. Of one that the database refuses for its content, the delivery that it is about ends as dead, and
+        the others as they did; the settlement then says so. Holds everything back while the database cannot be used.
         """
         try:
             return await self._stored(settlements)

@@ -8,7 +8,8 @@ __all__ = ["Signal"]
 
 
 class Signal:
-    """Something happened. A `set` before a `wait` is remembered once, so that no wake-up falls between a look and a wait."""
+    """Something happened. A `set` before a `wait` is remembered once, so that no wake-up falls between a look and a
+    wait."""
 
     __slots__ = ("_set", "_waiters")
 

@@ -82,7 +82,8 @@ class Stops:
         self.missed = False
 
     def asked(self) -> set[str]:
-        """The notifications of which this worker holds leases: storage is about to be asked which of them are stopped."""
+        """The notifications of which this worker holds leases: storage is about to be asked which of them are
+        stopped."""
         self.missed = self.missed or self._state.asking
         return {lease.chunk.notification for lease in self._state.leases.values()}
 

@@ -184,7 +184,8 @@ class Upkeep:
         await self._look_at_controls()
 
     async def _look_at_clock(self) -> None:
-        """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them first.
+        """Where the wall clock was set anew, other workers are about to think that our leases have run out: extend them
+        first.
 
         The dispatchers are woken: they are patient for a while too, and deliveries that were due later may be due now,
         though nothing was committed.
@@ -256,7 +257,8 @@ class Upkeep:
             await self._post(notes, self._watch.back)
 
     async def _post(self, notes: Sequence[GateNote], back: float) -> None:
-        """All of them; where one cannot be stored, the others. They were made when the clock had been set back by `back` in all."""
+        """All of them; where one cannot be stored, the others. They were made when the clock had been set back by
+        `back` in all."""
 
         async def post() -> None:
             self._watch.look()

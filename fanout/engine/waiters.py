@@ -52,7 +52,8 @@ class Waiters:
         self._known.clear()
 
     def add(self, id: str) -> asyncio.Future[Status | None]:
-        """A future that `done` or `check` resolves, to the final status where that is known. Hand it to `drop` afterwards."""
+        """A future that `done` or `check` resolves, to the final status where that is known. Hand it to `drop`
+        afterwards."""
         future: asyncio.Future[Status | None] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(id, set()).add(future)
         return future

@@ -13,15 +13,16 @@ JUMP = 1.0
 
 
 class ClockWatch:
-    """How often the wall clock was set (`steps`), and the machine suspended (`suspends`), since this was made. `look` finds out.
+    """How often the wall clock was set (`steps`), and the machine suspended (`suspends`), since this was made. `look`
+    finds out.
 
     A step is the change of the wall clock against the monotonic one, which counts a suspend as time that passed. A
     suspend is the change of that one against the system's clock of time awake (`Clock.awake`, where there is one:
     Linux). Slow slewing adds up to a step.
 
-    An instant of our own that was made before a step backwards, and is not stored yet, would last longer by that: each of `heard` is
-    called with the step's seconds, and `back` is the sum of all, for instants on their way to storage. A step
-    forwards makes an instant last less, as it does with stored ones.
+    An instant of our own that was made before a step backwards, and is not stored yet, would last longer by that: each
+    of `heard` is called with the step's seconds, and `back` is the sum of all, for instants on their way to storage. A
+    step forwards makes an instant last less, as it does with stored ones.
     """
 
     __slots__ = ("_asleep", "_clock", "_wall", "back", "heard", "set_back", "steps", "suspends")

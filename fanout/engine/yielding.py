@@ -56,8 +56,8 @@ class Yielding:
 
 
 def give_back(state: BindingState, count: int) -> None:
-    """So many deliveries that no sender has taken go back, the last to be sent first. A lease of which nothing was begun goes as a whole;
-    of another they become rows that any workers can divide among them."""
+    """So many deliveries that no sender has taken go back, the last to be sent first. A lease of which nothing was
+    begun goes as a whole; of another they become rows that any workers can divide among them."""
     found: dict[Lease, list[int]] = {}
     for group in state.groups.values():
         for queue in reversed(group.queues):

@@ -39,10 +39,12 @@ WITH given AS (
 SELECT uuid, digest, pg_logical_emit_message(true, 'fanout', '') IS NOT NULL FROM known
 UNION ALL SELECT uuid, '', false FROM made LIMIT 1
 """
-"""A replay writes to the log, without a row: the caller's COMMIT then waits for the standbys that it would have waited for the first time.
+"""A replay writes to the log, without a row: the caller's COMMIT then waits for the standbys that it would have waited
+for the first time.
 
-A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two transactions enter one
-key at once is not prevented: a unique index would make one wait for the end of the other, and two of them deadlock. The later is a replay.
+A key is looked for among what was put and what is in the inbox, as far as this transaction sees it. That no two
+transactions enter one key at once is not prevented: a unique index would make one wait for the end of the other, and
+two of them deadlock. The later is a replay.
 
 The caller's clock may be off: a row has the database's time too, and the worker that takes it goes by that.
 """
@@ -60,8 +62,8 @@ class Statement:
     """The statement for one submission, whose `feed` and `audience` play no part. A `due_at` other than `accepted_at`
     is a wish for that time; of the other times only the differences count.
 
-    `schema` is where the tables stand. `keys_since` (UNIX seconds) is from when on idempotency keys count. Raises `UsageError` for
-    explicit addresses and a schema that is no name.
+    `schema` is where the tables stand. `keys_since` (UNIX seconds) is from when on idempotency keys count. Raises
+    `UsageError` for explicit addresses and a schema that is no name.
     """
 
     submission: Submission

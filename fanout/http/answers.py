@@ -20,7 +20,8 @@ __all__ = ["Answers", "RunAnswers", "Token", "failed", "hand_over", "over"]
 
 
 class Answers(Protocol):
-    """The receiver of a run's answers. Each index is answered once by one of the first three, never during `H2Pool.start`."""
+    """The receiver of a run's answers. Each index is answered once by one of the first three, never during
+    `H2Pool.start`."""
 
     def accepted(self, indices: list[int]) -> None:
         """These were answered with status 200.

@@ -5,8 +5,8 @@ The caller gives each request a token and gets it back exactly once, in `answere
 streams whose response has begun but not ended. Requests of a run have tuples as tokens; of those the ones that are
 answered with status 200 are in `taken`, without a `Response`.
 
-`receive` has a fast path for the two usual shapes of success, a header block of status 200 alone or with one DATA frame, and
-hands every other frame to `inbound`, which would treat these two no differently.
+`receive` has a fast path for the two usual shapes of success, a header block of status 200 alone or with one DATA
+frame, and hands every other frame to `inbound`, which would treat these two no differently.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class Codec(Inbound):
         return stream
 
     def start_run(self, tokens: Sequence[tuple[Any, int]], requests: Requests) -> None:
-        """Open a stream for each of `tokens`, in their order. The caller has checked `usable` and keeps to `peer_streams`."""
+        """Open a stream for each of `tokens`, in their order. The caller has checked `usable` and keeps to
+        `peer_streams`."""
         head, paths, common, own, bodies = requests
         block = self._ready.get(head)
         if block is None:
@@ -211,9 +212,9 @@ class Codec(Inbound):
         return data
 
     def close(self, reason: str, *, code: int | None = None, debug: bytes = b"", own: bool = False) -> None:
-        """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and nothing
-        else: requests that were not taken yet have just been reported as not sent. `own`: this side closes it, for no
-        fault of the peer's.
+        """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and
+        nothing else: requests that were not taken yet have just been reported as not sent. `own`: this side closes it,
+        for no fault of the peer's.
         """
         if self.closed:
             return

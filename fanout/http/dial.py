@@ -94,8 +94,9 @@ class Way:
     """How connections to one origin are made: where the name is looked up, which authorities are trusted, and through
     which proxy.
 
-    Without a proxy the connection goes to an address that `resolver` gives. Through one it goes to the name, where the configuration
-    named the gateway (`judged` is false); where a client did, to an address that the resolver has judged, unless the proxy is to judge.
+    Without a proxy the connection goes to an address that `resolver` gives. Through one it goes to the name, where the
+    configuration named the gateway (`judged` is false); where a client did, to an address that the resolver has judged,
+    unless the proxy is to judge.
     """
 
     __slots__ = ("by_name", "context", "proxy", "resolver")

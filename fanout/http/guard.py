@@ -34,7 +34,8 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _TARGET = r"/(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+"
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label of this form makes the whole host an IPv4 address, in the eyes of browsers (WHATWG URL) and of inet_aton."""
+"""A last label of this form makes the whole host an IPv4 address, in the eyes of browsers (WHATWG URL) and of
+inet_aton."""
 
 _LOCAL = ("localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "svc")
 _SPECIAL = frozenset((*_LOCAL, "invalid", "test", "example", "onion", "alt", "arpa"))
@@ -44,8 +45,8 @@ _SPECIAL = frozenset((*_LOCAL, "invalid", "test", "example", "onion", "alt", "ar
 class HostRefused(AddressInvalid):
     """The guard refuses this address. `reason` is one word for programs; neither it nor the text holds the address.
 
-    The words: form, scheme, userinfo, port, literal (an IP address in any spelling), host (no proper name), fragment, list (not on
-    the allow-list).
+    The words: form, scheme, userinfo, port, literal (an IP address in any spelling), host (no proper name), fragment,
+    list (not on the allow-list).
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -54,7 +55,8 @@ class HostRefused(AddressInvalid):
 
 
 class GuardedUrl(NamedTuple):
-    """An address that passed. `host` is lower-case; `target` is path and query as the client gave them; `url` is all of it."""
+    """An address that passed. `host` is lower-case; `target` is path and query as the client gave them; `url` is all of
+    it."""
 
     host: str
     port: int
@@ -109,10 +111,10 @@ class AllowedEntry(Protocol):
 class HostGuard:
     """Admits https URLs on `port` whose host is on the allow-list.
 
-    An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or `*.` is
-    the same. With `public_hosts` every host with a proper public name passes as well, and then each address that it
-    resolves to must be public (see `addresses`). `allow_private` is for tests on loopback: any port, entries such as
-    `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An entry that is no text
+    An entry of `allowed_hosts` such as `notify.windows.com` admits that host and everything below it; a leading `.` or
+    `*.` is the same. With `public_hosts` every host with a proper public name passes as well, and then each address
+    that it resolves to must be public (see `addresses`). `allow_private` is for tests on loopback: any port, entries
+    such as `localhost` or `127.0.0.1`, and no look at resolved addresses; the log says so. An entry that is no text
     (`fanout.plugin.AllowedHost`) admits its own names, and no more.
 
     Raises `ConfigurationError` for an entry that is no host, and for an empty list without `public_hosts`.

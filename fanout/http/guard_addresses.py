@@ -1,7 +1,8 @@
 """Which IP addresses are public: reachable by any host, and inside no private network. Pure.
 
-Our own table, from the IANA special-purpose registries (RFC 6890 and its updates), since `ipaddress.is_private` changed between
-Python releases (CVE-2024-4032) and looks into few of the forms in which IPv6 carries an IPv4 address (Synapse, CVE-2021-21392).
+Our own table, from the IANA special-purpose registries (RFC 6890 and its updates), since `ipaddress.is_private` changed
+between Python releases (CVE-2024-4032) and looks into few of the forms in which IPv6 carries an IPv4 address (Synapse,
+CVE-2021-21392).
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")  # RFC 5214, section 6.1
 def why_not_public(address: str) -> str:
     """The kind of `address` if it is not public, in a word or two; empty for a public one.
 
-    An IPv6 address that carries IPv4 addresses (mapped, translated, NAT64, 6to4, Teredo, ISATAP) is public if all of those are.
-    A text that is no address at all, or has a zone, is not public either.
+    An IPv6 address that carries IPv4 addresses (mapped, translated, NAT64, 6to4, Teredo, ISATAP) is public if all of
+    those are. A text that is no address at all, or has a zone, is not public either.
     """
     try:
         parsed = ip_address(address)

@@ -107,7 +107,8 @@ def _name(name: str) -> str:
 
 
 def _value(name: str, value: str) -> bytes:
-    # Printable ASCII is 0x20 to 0x7E. A tab inside would be allowed too (RFC 9113, section 8.2.1), but nothing needs it.
+    # Printable ASCII is 0x20 to 0x7E. A tab inside would be allowed too (RFC 9113, section 8.2.1), but nothing needs
+    # it.
     if not (value.isascii() and value.isprintable()) or value[:1] == " " or value[-1:] == " ":
         raise ValueError(f"The value of {name!r} has characters outside printable ASCII, or outer blanks: remove them.")
     return value.encode()
@@ -165,7 +166,8 @@ class HeadTable:
         self.ready: dict[Head, tuple[bytes, bytes, int]] = {}
 
     def resize(self, offered: int) -> None:
-        """The peer's SETTINGS_HEADER_TABLE_SIZE changed. The next block starts with the size updates that this calls for."""
+        """The peer's SETTINGS_HEADER_TABLE_SIZE changed. The next block starts with the size updates that this calls
+        for."""
         limit = min(offered, self.OWN_LIMIT)
         if limit == self._limit and not self._updates:
             return

@@ -1,4 +1,5 @@
-"""The HTTP/1.1 client: WNS, Web Push hosts without HTTP/2, and token endpoints. Over aiohttp, imported by the first request.
+"""The HTTP/1.1 client: WNS, Web Push hosts without HTTP/2, and token endpoints. Over aiohttp, imported by the first
+request.
 
 It gives the same `Response` and raises the same `RequestFailed` as `H2Pool`, so that a transport treats both alike.
 """
@@ -27,13 +28,15 @@ _SESSION = "fanout.http.http1_session"
 
 
 class Http1Client:
-    """Requests over a bounded pool of kept-alive connections per host. An async context manager; closing twice is harmless.
+    """Requests over a bounded pool of kept-alive connections per host. An async context manager; closing twice is
+    harmless.
 
-    No redirect is followed, no proxy, cookie or password file of the environment used, no answer decompressed. `resolver` finds
-    a host's addresses (a `GuardedResolver` for addresses that clients supply); the connection goes to one of the addresses that it
-    returned, and the certificate must be for the host's name. `ssl_context` should offer `http/1.1` alone. `settings` are limits and times. `clock` gives monotonic
-    seconds, best those that pass while the machine sleeps. `egress` says through which proxy a host is reached: by its name, or by an
-    address that `resolver` has judged where one is given.
+    No redirect is followed, no proxy, cookie or password file of the environment used, no answer decompressed.
+    `resolver` finds a host's addresses (a `GuardedResolver` for addresses that clients supply); the connection goes to
+    one of the addresses that it returned, and the certificate must be for the host's name. `ssl_context` should offer
+    `http/1.1` alone. `settings` are limits and times. `clock` gives monotonic seconds, best those that pass while the
+    machine sleeps. `egress` says through which proxy a host is reached: by its name, or by an address that `resolver`
+    has judged where one is given.
     """
 
     def __init__(

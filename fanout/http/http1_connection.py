@@ -74,7 +74,8 @@ class Handler(ResponseHandler):
             return  # aiohttp resumes its own parser so
         parser = self._parser_of_answer
         if parser is None or parser.done or parser.broken:
-            # Unasked: it would be taken for the answer to the next request, and every answer after it for the one before.
+            # Unasked: it would be taken for the answer to the next request, and every answer after it for the one
+            # before.
             self.force_close()
             if self.transport is not None:
                 self.transport.close()

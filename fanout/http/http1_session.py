@@ -134,7 +134,8 @@ class Connector(aiohttp.BaseConnector):
             self._reusing.add(attempt.key)
 
     def unanswered(self, attempt: _Attempt) -> None:
-        """A request got no answer: neither will those get one that are idle, are older, and have not answered since it was sent."""
+        """A request got no answer: neither will those get one that are idle, are older, and have not answered since it
+        was sent."""
         failed = attempt.handler
         if failed is None:
             return
@@ -177,7 +178,8 @@ class Connector(aiohttp.BaseConnector):
 class Session:
     """One aiohttp session. Make it on the loop that uses it.
 
-    Deadlines are kept by one timer for all requests: aiohttp's own, one or more per request, cost a tenth of a request's CPU.
+    Deadlines are kept by one timer for all requests: aiohttp's own, one or more per request, cost a tenth of a
+    request's CPU.
     """
 
     def __init__(self, connector: Connector, settings: Http1Settings) -> None:
@@ -309,7 +311,7 @@ def _reason(error: Exception) -> str:
 
 
 def _expired(attempt: _Attempt, unsent: bool, timeout: float | None) -> RequestFailed:
-    """A deadline passed. In the queue for one of our own connections that is an event of our own; likewise where the caller left less
-    than a whole request's time and nothing was sent."""
+    """A deadline passed. In the queue for one of our own connections that is an event of our own; likewise where the
+    caller left less than a whole request's time and nothing was sent."""
     own = attempt.queued or (unsent and timeout is not None)
     return RequestFailed("no" if unsent else "unknown", "timeout", own=own)

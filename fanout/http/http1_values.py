@@ -15,9 +15,11 @@ class Http1Settings:
     """All times in seconds. Raises `ValueError` for a number that cannot work."""
 
     connections: int = 64
-    """To one host at most; each carries one request at a time. Hosts do not share them, so that one cannot use up another's."""
+    """To one host at most; each carries one request at a time. Hosts do not share them, so that one cannot use up
+    another's."""
     request_timeout: float = 15.0
-    """From the moment a connection may be used or opened to the last byte of the answer. Before that, a request waits half as long."""
+    """From the moment a connection may be used or opened to the last byte of the answer. Before that, a request waits
+    half as long."""
     connect_timeout: float = 10.0
     """For name lookup, TCP and TLS together."""
     keep_alive: float = 55.0

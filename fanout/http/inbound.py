@@ -71,9 +71,10 @@ class _Block:
 class Inbound:
     """The receiving half of a client connection and the state that both halves share.
 
-    `streams` maps the ids in flight to the callers' tokens; `peer_streams` is how many of them the peer allows. `changed` is
-    set when a limit moved, a GOAWAY or the answer to a PING came or streams were reset, and is for the caller to clear. `until_update` is how much DATA
-    may come before the connection's window is topped up; half of the window is left then.
+    `streams` maps the ids in flight to the callers' tokens; `peer_streams` is how many of them the peer allows.
+    `changed` is set when a limit moved, a GOAWAY or the answer to a PING came or streams were reset, and is for the
+    caller to clear. `until_update` is how much DATA may come before the connection's window is topped up; half of the
+    window is left then.
     """
 
     CONNECTION_WINDOW = 2**24
@@ -231,7 +232,8 @@ class Inbound:
             self._noisy()
 
     def _keep_status(self, stream: int, block: bytes) -> None:
-        """The connection ends over this block; a delivery that has a final status, by it or by an earlier one, keeps that."""
+        """The connection ends over this block; a delivery that has a final status, by it or by an earlier one, keeps
+        that."""
         if self._state(stream) is StreamState.RECEIVING:
             self._finish(stream)
         elif stream in self.streams:
@@ -305,7 +307,8 @@ class Inbound:
                 if not SMALLEST_FRAME_LIMIT <= value < 2**24:
                     raise Fatal(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
                 self.outflow.set_max_frame(value)
-        # Only the last of several window sizes counts: applying each would let one frame cost a walk over all streams 2,730 times.
+        # Only the last of several window sizes counts: applying each would let one frame cost a walk over all streams
+        # 2,730 times.
         if window is not None and not self.outflow.set_initial_window(window):
             raise Fatal(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window exceeds 2^31-1")
         self.out.append(settings_ack())

@@ -1,4 +1,5 @@
-"""Attempts that overlap (RFC 8305, "Happy Eyeballs"): a slow one goes on while the next is tried, and the first success counts."""
+"""Attempts that overlap (RFC 8305, "Happy Eyeballs"): a slow one goes on while the next is tried, and the first success
+counts."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ __all__ = ["STAGGER", "first_of", "interleaved"]
 T = TypeVar("T")
 
 STAGGER = 0.25
-"""Seconds between the beginnings of two attempts (RFC 8305, section 5); the next begins at once where one has failed."""
+"""Seconds between the beginnings of two attempts (RFC 8305, section 5); the next begins at once where one has
+failed."""
 
 
 def interleaved(addresses: Sequence[str]) -> list[str]:
@@ -34,8 +36,9 @@ async def first_of(
     """The result of the first attempt to succeed; the others are cancelled, and a later result of theirs is given to
     `discard`.
 
-    Each attempt has a deadline of its own, and cleans up after itself when it fails or is cancelled. Raises an `ExceptionGroup` of
-    all failures, in the order in which they happened, where none succeeds; `attempts` must not be empty.
+    Each attempt has a deadline of its own, and cleans up after itself when it fails or is cancelled. Raises an
+    `ExceptionGroup` of all failures, in the order in which they happened, where none succeeds; `attempts` must not be
+    empty.
     """
     left = list(attempts)
     running: set[asyncio.Task[T]] = set()

@@ -1,7 +1,7 @@
 """The result of a request: a response, or a failure that says whether the gateway may have seen it.
 
-We advertise SETTINGS_HEADER_TABLE_SIZE = 0, so every header block stands alone and can be read long after it came. Most are
-never read: the status is recognised from the first bytes, and the rest is decoded when a header is asked for.
+We advertise SETTINGS_HEADER_TABLE_SIZE = 0, so every header block stands alone and can be read long after it came. Most
+are never read: the status is recognised from the first bytes, and the rest is decoded when a header is asked for.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def decode_block(block: bytes) -> list[tuple[str, str]]:
 def sound(block: bytes) -> bool:
     """Whether a header block is one, by its indexes and lengths; the inside of texts (Huffman's code) is not looked at.
 
-    Decoding costs fifty times as much, and most blocks are never decoded. A gateway's answers differ in ids and dates and hardly in
-    shape: where the bytes that a walk would look at are those of a block of the same length that was walked, it need not be repeated.
+    Decoding costs fifty times as much, and most blocks are never decoded. A gateway's answers differ in ids and dates
+    and hardly in shape: where the bytes that a walk would look at are those of a block of the same length that was
+    walked, it need not be repeated.
     """
     shape = _shapes.get(len(block))
     if shape is not None and shape[0](block) == shape[1]:
@@ -71,8 +72,8 @@ def sound(block: bytes) -> bool:
 def _walk(block: bytes) -> list[int] | None:
     """The places of all indexes and lengths, or None where they do not make a header block.
 
-    Our table has no room, so that an index beyond the static table (RFC 7541, appendix A), or an update to another size than 0 or behind
-    a field, is as wrong as a length beyond the end.
+    Our table has no room, so that an index beyond the static table (RFC 7541, appendix A), or an update to another size
+    than 0 or behind a field, is as wrong as a length beyond the end.
     """
     position, end, begun = 0, len(block), False
     positions: list[int] = []
@@ -126,7 +127,8 @@ def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
 
 
 def status_of(block: bytes) -> int:
-    """The status that a response's header block begins with. Raises `NotAResponse`, or `ValueError` for an undecodable block.
+    """The status that a response's header block begins with. Raises `NotAResponse`, or `ValueError` for an undecodable
+    block.
 
     `:status` is the only pseudo-header of a response, and pseudo-headers come first (RFC 9113, section 8.3).
     """
@@ -226,9 +228,10 @@ class RequestFailed(Exception):
 
     `code` is the error code of the RST_STREAM or GOAWAY (RFC 9113, section 7), else None; `debug` is the text of the
     GOAWAY, or a proxy's answer over HTTP/1.1.
-    `own` is True where this side ended the request (overload, a closed pool, time used up while it waited here): that says nothing
-    about the gateway. `cause` names the connection whose end was the end of this request, else "": requests that one connection
-    ended are one piece of evidence. `connected` is False where no connection took the request.
+    `own` is True where this side ended the request (overload, a closed pool, time used up while it waited here): that
+    says nothing about the gateway. `cause` names the connection whose end was the end of this request, else "":
+    requests that one connection ended are one piece of evidence. `connected` is False where no connection took the
+    request.
     """
 
     def __init__(

@@ -18,7 +18,8 @@ def ageing(connection: Connection, now: float) -> bool:
 
 
 def useless(ready: Sequence[Connection], now: float, patience: float) -> Iterator[tuple[Connection, str]]:
-    """The connections that answer no requests, although they may answer PINGs, or allow none for as long as one may take; and why.
+    """The connections that answer no requests, although they may answer PINGs, or allow none for as long as one may
+    take; and why.
 
     Where one is mute, the others that have not answered since its request was sent are believed no more than it.
     `patience` is the time that a request may take, in seconds.

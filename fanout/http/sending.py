@@ -23,8 +23,9 @@ class _Body:
 class Outflow:
     """The frames that may be sent.
 
-    Only streams whose body still waits have a window here: once END_STREAM is out, the stream's window no longer matters.
-    `fits` is the largest body that goes out at once as one DATA frame on a new stream, the connection's `window` permitting.
+    Only streams whose body still waits have a window here: once END_STREAM is out, the stream's window no longer
+    matters. `fits` is the largest body that goes out at once as one DATA frame on a new stream, the connection's
+    `window` permitting.
     """
 
     __slots__ = ("_initial", "fits", "max_frame", "waiting", "window")
@@ -76,7 +77,8 @@ class Outflow:
         return self.waiting.pop(stream, None) is not None
 
     def credit(self, increment: int) -> bool:
-        """WINDOW_UPDATE for the connection. False if it exceeds the largest window, a connection error (section 6.9.1)."""
+        """WINDOW_UPDATE for the connection. False if it exceeds the largest window, a connection error (section
+        6.9.1)."""
         self.window += increment
         return self.window <= LARGEST_WINDOW
 

@@ -22,7 +22,8 @@ class PoolSettings:
     connect_timeout: float = 10.0
     """For name lookup, TCP, TLS and the gateway's SETTINGS together."""
     idle_ping: float = 200.0
-    """Silence after which an unused connection is asked whether it lives. Below the 240 s and 350 s of common NAT tables."""
+    """Silence after which an unused connection is asked whether it lives. Below the 240 s and 350 s of common NAT
+    tables."""
     stall_ping: float = 4.0
     """The same for a connection that owes an answer."""
     ping_timeout: float = 8.0
@@ -31,7 +32,8 @@ class PoolSettings:
     idle_close: float | None = None
     """Silence after which an unused connection is closed; None keeps it."""
     dns_interval: float | None = 60.0
-    """Between two looks whether the name still leads to the connections' addresses; three misses replace a connection."""
+    """Between two looks whether the name still leads to the connections' addresses; three misses replace a
+    connection."""
     first_alone: bool = False
     """Send one request alone on a new connection until it is answered with anything but 401 and 403.
 

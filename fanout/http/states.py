@@ -1,7 +1,7 @@
 """The meaning of a frame for a stream: one table of (state, frame) -> action.
 
-Every request is complete when it is sent, so a stream as the client sees it has four states (RFC 9113, section 5.1, seen from
-the requesting side; `idle` and `closed` have no entry in the connection's map of streams):
+Every request is complete when it is sent, so a stream as the client sees it has four states (RFC 9113, section 5.1,
+seen from the requesting side; `idle` and `closed` have no entry in the connection's map of streams):
 
     IDLE --request--> WAITING --response headers--> RECEIVING --END_STREAM--> CLOSED
                          \\--headers with END_STREAM, RST_STREAM either way----/
@@ -100,4 +100,5 @@ ON_STREAM: dict[StreamState, dict[Got, Action]] = {
     StreamState.RECEIVING: _RECEIVING,
     StreamState.CLOSED: _CLOSED,
 }
-"""Total: every state answers every frame. PUSH_PROMISE is fatal everywhere because we send SETTINGS_ENABLE_PUSH = 0 (section 8.4)."""
+"""Total: every state answers every frame. PUSH_PROMISE is fatal everywhere because we send SETTINGS_ENABLE_PUSH = 0
+(section 8.4)."""

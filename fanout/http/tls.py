@@ -114,7 +114,8 @@ def _no_prompt() -> NoReturn:
 
 
 def _identify(context: ssl.SSLContext, identity: bytes) -> None:
-    """Load a certificate and its key from memory. OpenSSL reads only files: this one is in memory too where the system can do that."""
+    """Load a certificate and its key from memory. OpenSSL reads only files: this one is in memory too where the system
+    can do that."""
     with suppress(AttributeError, OSError):
         number = os.memfd_create("identity", os.MFD_CLOEXEC)
         try:

@@ -1,4 +1,5 @@
-"""Access tokens that are fetched: cached to shortly before their end, renewed one at a time and off the path of any send.
+"""Access tokens that are fetched: cached to shortly before their end, renewed one at a time and off the path of any
+send.
 
 `TokenSource` knows nothing of OAuth: the fetch is injected, and so are the clock and the random source.
 `oauth.fetch_token` is the usual fetcher.
@@ -16,7 +17,8 @@ __all__ = ["Fetched", "Token", "TokenError", "TokenSource"]
 
 BACKOFF_BASE = 1.0
 BACKOFF_CAP = 60.0
-"""Seconds between two tries to fetch, after failures: full jitter over a ceiling that doubles from the base to the cap."""
+"""Seconds between two tries to fetch, after failures: full jitter over a ceiling that doubles from the base to the
+cap."""
 
 EARLY = 300.0
 """Seconds before its end at which a token is renewed; a tenth of its life where that is less."""
@@ -56,9 +58,9 @@ class Token:
 class TokenError(Exception):
     """No token is to be had. The text is a sentence without secrets.
 
-    `kind` is `misconfigured` where the endpoint refused the credential (trying again changes nothing), else `unavailable`. `after`
-    is in how many seconds the next try is due, if known. `own` is True where the wait was ended here: that says nothing about the
-    endpoint.
+    `kind` is `misconfigured` where the endpoint refused the credential (trying again changes nothing), else
+    `unavailable`. `after` is in how many seconds the next try is due, if known. `own` is True where the wait was ended
+    here: that says nothing about the endpoint.
     """
 
     def __init__(
@@ -189,7 +191,8 @@ class TokenSource:
             fetched = await self._fetch()
             now = self._monotonic()
             early = min(EARLY, fetched.lifetime / 10)
-            # Spread over a tenth of the margin, so that the processes of a fleet that started together do not renew as one.
+            # Spread over a tenth of the margin, so that the processes of a fleet that started together do not renew as
+            # one.
             renew_at = now + fetched.lifetime - early * self._rng.uniform(1.0, 1.1)
             self._token = None if self._closed else Token(fetched.text, renew_at, now + fetched.lifetime - early / 10)
             self._failure = None

@@ -1,4 +1,5 @@
-"""The pool's decisions, without its sockets: when to connect, how long to back off, whether a connection is stale. Pure."""
+"""The pool's decisions, without its sockets: when to connect, how long to back off, whether a connection is stale.
+Pure."""
 
 from __future__ import annotations
 
@@ -34,10 +35,10 @@ def wants_connection(
 ) -> bool:
     """Whether one more connection should be opened now, given that none is being opened.
 
-    `ready` connections take requests, `ageing` of these are to be replaced, `limit` is the most there should be. `waiting`:
-    requests wait. `crowded`: the least used connection is more than half used. `warm`: the pool was used a short while ago.
-    `on_trial`: a connection has one request alone out, and its answer decides about the credential. `stale`: something waits that
-    none of the ready connections may carry, however free it is.
+    `ready` connections take requests, `ageing` of these are to be replaced, `limit` is the most there should be.
+    `waiting`: requests wait. `crowded`: the least used connection is more than half used. `warm`: the pool was used a
+    short while ago. `on_trial`: a connection has one request alone out, and its answer decides about the credential.
+    `stale`: something waits that none of the ready connections may carry, however free it is.
     """
     if ageing or stale:
         return True
@@ -51,7 +52,8 @@ _SOON = 1.0
 
 
 class Reconnect:
-    """When to connect again. After a connect that failed within a second, however often; to try that burdens no gateway.
+    """When to connect again. After a connect that failed within a second, however often; to try that burdens no
+    gateway.
 
     After a connection that ended without one answer, exponential back-off with full jitter.
     A connection counts as a success when it has answered a request, not when it was opened: a gateway that accepts and
@@ -84,7 +86,8 @@ class Reconnect:
             self.until, self._unconnected = until, True
 
     def soon(self, now: float) -> bool:
-        """Whether a connect comes so soon that requests wait for it: that it was not tried yet is no failure of the gateway's.
+        """Whether a connect comes so soon that requests wait for it: that it was not tried yet is no failure of the
+        gateway's.
 
         Not after a connection that ended without one answer: then the gateway was there, and has turned all clients
         away.
@@ -98,7 +101,8 @@ class Reconnect:
 
 
 class Marks:
-    """When streams were opened, to the precision of a tick: after each tick, the first id that had not been opened by then.
+    """When streams were opened, to the precision of a tick: after each tick, the first id that had not been opened by
+    then.
 
     Ids only grow, so this replaces a timer, or even a number, per request.
     """
@@ -166,7 +170,8 @@ class Heartbeat:
         return now - self._heard
 
     def look(self, now: float, *, waiting_for_pong: bool, in_flight: bool, overdue: bool) -> Health:
-        """`overdue`: something was sent `stall_ping` seconds ago and not answered. Any byte counts as a sign of life."""
+        """`overdue`: something was sent `stall_ping` seconds ago and not answered. Any byte counts as a sign of
+        life."""
         silence = now - self._heard
         if waiting_for_pong:
             return Health.DEAD if now - max(self._pinged, self._heard) >= self._timeout else Health.FINE

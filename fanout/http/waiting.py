@@ -21,8 +21,8 @@ _ASKED = 0.25
 
 
 class Waiting(NamedTuple):
-    """One request, that waits since `since` (the pool's seconds) and has until `deadline`, and for as long again as it waits for a
-    free stream among our own: `patience` seconds at most."""
+    """One request, that waits since `since` (the pool's seconds) and has until `deadline`, and for as long again as it
+    waits for a free stream among our own: `patience` seconds at most."""
 
     future: asyncio.Future[Response]
     head: Head

@@ -106,7 +106,8 @@ def _version() -> str:
 
 
 class LoopLag:
-    """How late the event loop calls a timer, twice a second while this context manager is entered. In a running loop."""
+    """How late the event loop calls a timer, twice a second while this context manager is entered. In a running
+    loop."""
 
     def __init__(self) -> None:
         self.histogram = Histogram(_LATE)

@@ -49,12 +49,14 @@ def listen_address(text: str) -> tuple[str, int]:
 
 
 class Exporter:
-    """`GET /metrics`, `/health` and `/ready` on `host`:`port` while this async context manager is entered, the loop's lag included.
+    """`GET /metrics`, `/health` and `/ready` on `host`:`port` while this async context manager is entered, the loop's
+    lag included.
 
-    `/health` is 200 as long as the loop turns and the engine has not failed; `/ready` is 200 where it can work, else 503, with a word for
-    each part (`Readiness`). There is no authentication: metrics name apps, bindings and reasons, so listen on loopback or on a network of your own. Raises
-    `UsageError` where the address cannot be listened on. `refused` gives a service's security events by app and reason.
-    `url` is the address to scrape, with the port that was found for 0.
+    `/health` is 200 as long as the loop turns and the engine has not failed; `/ready` is 200 where it can work, else
+    503, with a word for each part (`Readiness`). There is no authentication: metrics name apps, bindings and reasons,
+    so listen on loopback or on a network of your own. Raises `UsageError` where the address cannot be listened on.
+    `refused` gives a service's security events by app and reason. `url` is the address to scrape, with the port that
+    was found for 0.
     """
 
     def __init__(

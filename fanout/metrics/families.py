@@ -1,6 +1,7 @@
 """From a view of an engine, and storage's figures for its apps, to metrics. Pure.
 
-Labels are apps, bindings, lanes, states, reasons of a bounded list and the like: never a user, an endpoint, a notification, a host.
+Labels are apps, bindings, lanes, states, reasons of a bounded list and the like: never a user, an endpoint, a
+notification, a host.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def families(
     """Every metric. `stored` is the answer of storage `age` seconds ago (0: just now), or None where it has not said
     anything yet; `lag` is the event loop's, where it is measured.
 
-    `workers` are those that share the database and count as alive; None where it is not shared, or could not say. `refused` are the
-    service's security events by app and reason.
+    `workers` are those that share the database and count as alive; None where it is not shared, or could not say.
+    `refused` are the service's security events by app and reason.
     """
     return [
         *_process(view, stored is not None and not age, age, lag, version),

@@ -1,12 +1,13 @@
 """One OpenTelemetry span for each sampled attempt, by wrapping a transport's `send` at start-up.
 
-Only the API of OpenTelemetry is used: where the spans go is the SDK's configuration, in the program that embeds the engine or by
-`opentelemetry-instrument fanout work`. Without traces in the configuration nothing of this is imported.
+Only the API of OpenTelemetry is used: where the spans go is the SDK's configuration, in the program that embeds the
+engine or by `opentelemetry-instrument fanout work`. Without traces in the configuration nothing of this is imported.
 
-Names and attributes follow the semantic conventions for messaging (https://opentelemetry.io/docs/specs/semconv/messaging/) where
-they fit: a span `send BINDING` of kind producer with `messaging.system`, `messaging.operation.name`, `messaging.operation.type`,
-`messaging.destination.name`, `messaging.message.id` (the delivery's id), `messaging.message.body.size` and, where the gateway did
-not accept, `error.type`. Our own are `fanout.app`, `fanout.attempt`, `fanout.outcome`, `fanout.reason` and `fanout.ttl`. Never the
+Names and attributes follow the semantic conventions for messaging
+(https://opentelemetry.io/docs/specs/semconv/messaging/) where they fit: a span `send BINDING` of kind producer with
+`messaging.system`, `messaging.operation.name`, `messaging.operation.type`, `messaging.destination.name`,
+`messaging.message.id` (the delivery's id), `messaging.message.body.size` and, where the gateway did not accept,
+`error.type`. Our own are `fanout.app`, `fanout.attempt`, `fanout.outcome`, `fanout.reason` and `fanout.ttl`. Never the
 address or the user.
 """
 

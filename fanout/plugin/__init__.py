@@ -1,8 +1,9 @@
-"""Everything that a plugin imports: the two contracts, the descriptors that entry points name, and the values that pass through.
+"""Everything that a plugin imports: the two contracts, the descriptors that entry points name, and the values that pass
+through.
 
-A transport's modules import this module and nothing else of `fanout` (its `simulator.py` also `fanout.testing`). An entry point
-of the group `fanout.transports` or `fanout.storage` names a descriptor, which must be cheap to import: a heavy part is
-named by a "module:attribute" text and imported when first needed.
+A transport's modules import this module and nothing else of `fanout` (its `simulator.py` also `fanout.testing`). An
+entry point of the group `fanout.transports` or `fanout.storage` names a descriptor, which must be cheap to import: a
+heavy part is named by a "module:attribute" text and imported when first needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Hosts that an operator names one by one: in a local network, on another port, behind an authority of its own. Pure."""
+"""Hosts that an operator names one by one: in a local network, on another port, behind an authority of its own.
+Pure."""
 
 from __future__ import annotations
 

@@ -34,4 +34,5 @@ class Clock(Protocol):
         """
         ...
 
-    # A clock whose `monotonic` counts a suspend may also have `awake()`: seconds that never jump and stand still in a suspend.
+    # A clock whose `monotonic` counts a suspend may also have `awake()`: seconds that never jump and stand still in a
+    # suspend.

@@ -195,7 +195,8 @@ class ControlPart(Protocol):
         """An operator says that the fault that kept the binding from sending is mended: ask its workers to try again
         (`Control.nudge` grows by one).
 
-        Chunks without a lease, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is not shortened.
+        Chunks without a lease, and retry rows, that wait for a gate, breaker, quota or budget are due now; back-off is
+        not shortened.
 
         Args:
             app: The app.

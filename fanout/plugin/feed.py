@@ -16,8 +16,9 @@ class Feed(Protocol):
 
     Feed items are written by `Storage.put`, with `Submission.feed`: the pushes and the stored item are one commit.
     Every write gets the next number (`seq`) of one sequence per database; numbers only grow, and are committed in their
-    order. An item of a topic or of `all` is stored once, and read by the users that it concerns: for a topic, those of whose
-    endpoints (active, gone or expired) one carries the tag at that time. Only a user that changes such an item has an own row for it.
+    order. An item of a topic or of `all` is stored once, and read by the users that it concerns: for a topic, those of
+    whose endpoints (active, gone or expired) one carries the tag at that time. Only a user that changes such an item
+    has an own row for it.
 
     `Storage.expire` turns items past their time into tombstones, each with a number of its own; `Storage.prune` deletes
     tombstones older than `Retention.tombstones`, and subscriptions that expired longer ago than `Retention.quarantine`;

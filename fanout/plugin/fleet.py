@@ -12,9 +12,9 @@ __all__ = ["Fleet"]
 class Fleet(Protocol):
     """The workers of one database: `storage.fleet`. Every method is one transaction, as in `Storage`.
 
-    A worker counts as alive until its last beat's `until` (`core.fleet.outlived` decides). Times come from the caller, as in `Storage`, and a storage that several
-    machines share compares them by its own clock. Changes made by these methods are no work: they need not show in
-    `Storage.changes`, but for a `bury` that makes leases due.
+    A worker counts as alive until its last beat's `until` (`core.fleet.outlived` decides). Times come from the caller,
+    as in `Storage`, and a storage that several machines share compares them by its own clock. Changes made by these
+    methods are no work: they need not show in `Storage.changes`, but for a `bury` that makes leases due.
     """
 
     async def beat(self, worker: WorkerNote, now: float, until: float) -> bool:
@@ -32,7 +32,8 @@ class Fleet(Protocol):
         ...
 
     async def leave(self, worker: str) -> None:
-        """The worker ends in good order, having given back its leases: it is forgotten, with its parts of rates. Idempotent.
+        """The worker ends in good order, having given back its leases: it is forgotten, with its parts of rates.
+        Idempotent.
 
         Args:
             worker: The name of the worker, another for each run of a process.

@@ -11,7 +11,8 @@ __all__ = ["Inbox"]
 
 
 class Inbox(Protocol):
-    """Where a program puts notifications in a transaction of its own, and workers put them where they belong once it has committed.
+    """Where a program puts notifications in a transaction of its own, and workers put them where they belong once it
+    has committed.
 
     Notifications in it are known to `Storage.status`, `finished`, `outstanding` and `cancel` like those that were put;
     before the commit, and after a rollback, none is. A notification whose key turned out to be an earlier one's answers

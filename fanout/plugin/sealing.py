@@ -1,9 +1,10 @@
-"""Addresses at rest: looked up by a keyed hash, stored encrypted. The keys come from the configuration and never from the database.
+"""Addresses at rest: looked up by a keyed hash, stored encrypted. The keys come from the configuration and never from
+the database.
 
-A database that is sealed holds a record of how (`SealRecord`). Its look-up key is random, is made once and stands in the record
-encrypted, so that the keys of the configuration can be replaced without hashing every address anew. The record also says which key
-encrypts: all processes that share the database follow it in the same transaction, in whichever order their own keys
-stand.
+A database that is sealed holds a record of how (`SealRecord`). Its look-up key is random, is made once and stands in
+the record encrypted, so that the keys of the configuration can be replaced without hashing every address anew. The
+record also says which key encrypts: all processes that share the database follow it in the same transaction, in
+whichever order their own keys stand.
 """
 
 from __future__ import annotations
@@ -53,13 +54,15 @@ def place_of(app: str, binding: str) -> bytes:
 
 
 def _expand(key: bytes, purpose: bytes) -> bytes:
-    """HKDF-Expand (RFC 5869 section 2.3) with SHA-256 to its one block. The keys are random, so nothing is extracted first."""
+    """HKDF-Expand (RFC 5869 section 2.3) with SHA-256 to its one block. The keys are random, so nothing is extracted
+    first."""
     return hmac.digest(key, b"fanout addresses 1: " + purpose + b"\x01", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class SealRecord:
-    """How a database is sealed: its look-up key, encrypted; the key that encrypts now; and those that addresses may be under.
+    """How a database is sealed: its look-up key, encrypted; the key that encrypts now; and those that addresses may be
+    under.
 
     `complete` is False while the addresses of a database that was in clear are being sealed.
     """

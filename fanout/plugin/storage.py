@@ -1,8 +1,8 @@
 """The contract of a storage backend: the parts that every one has, and those that it may have.
 
-Needed are directory, queue and control (`DirectoryPart`, `QueuePart`, `ControlPart`). Optional are `feed`, `fleet`, `access` and `inbox`, each an
-object of its own: a storage that has one has the attribute. Sealing is declared by the descriptor (`StoragePlugin.seal`). Where a part
-that is absent would be used, one sentence says so (`PartAbsent`).
+Needed are directory, queue and control (`DirectoryPart`, `QueuePart`, `ControlPart`). Optional are `feed`, `fleet`,
+`access` and `inbox`, each an object of its own: a storage that has one has the attribute. Sealing is declared by the
+descriptor (`StoragePlugin.seal`). Where a part that is absent would be used, one sentence says so (`PartAbsent`).
 """
 
 from __future__ import annotations
@@ -50,16 +50,18 @@ class StorageContext:
 class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
     """Directory, queue and control of one database, so that acceptance is one transaction.
 
-    Every method is one transaction: done as a whole when it returns, or not at all. Concurrent calls may be committed together.
-    Methods raise `StorageFull` when there is no room, `StorageError` for any other failure of the database; the opening raises
-    `StorageRefused` for a database that cannot be used. Times are UNIX seconds and come from the caller.
+    Every method is one transaction: done as a whole when it returns, or not at all. Concurrent calls may be committed
+    together. Methods raise `StorageFull` when there is no room, `StorageError` for any other failure of the database;
+    the opening raises `StorageRefused` for a database that cannot be used. Times are UNIX seconds and come from the
+    caller.
 
-    `audit` is a line of the audit log, which the same transaction writes as an event of the app: `Audit.line` with a secret of 32 random bytes, which
-    the database was given when it was made and keeps.
+    `audit` is a line of the audit log, which the same transaction writes as an event of the app: `Audit.line` with a
+    secret of 32 random bytes, which the database was given when it was made and keeps.
 
-    All times that a storage compares are of one clock. Where several machines share a database, their clocks differ, and so such a
-    storage has an attribute `clock` (a `Clock`): the database's own, carried on in between by the monotonic clock of
-    `StorageContext.clock`. The engine goes by it, transports too, and passes times of no other (`clock_of`).
+    All times that a storage compares are of one clock. Where several machines share a database, their clocks differ,
+    and so such a storage has an attribute `clock` (a `Clock`): the database's own, carried on in between by the
+    monotonic clock of `StorageContext.clock`. The engine goes by it, transports too, and passes times of no other
+    (`clock_of`).
     """
 
     shared: bool
@@ -77,9 +79,9 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
     #   lines of `fanout doctor`.
 
     # listen(heard: Callable[[], None]) -> None (optional)
-    #   Called once by each engine, which asks for `changes` every 50 ms: others' commits are to be heard of, as far as the database can tell
-    #   them, by calling `heard`. `changes` may then answer from memory. `hurry() -> None` (optional): a caller waits
-    #   until another process has done its part of a commit.
+    #   Called once by each engine, which asks for `changes` every 50 ms: others' commits are to be heard of, as far as
+    # the database can tell   them, by calling `heard`. `changes` may then answer from memory. `hurry() -> None`
+    # (optional): a caller waits   until another process has done its part of a commit.
 
     location: str
     """Where it is, for people: a path or a URL without a password."""
@@ -91,7 +93,8 @@ class Storage(DirectoryPart, QueuePart, ControlPart, Protocol):
 
     @property
     def fleet(self) -> Fleet | None:
-        """The workers that share the database; None or no such attribute where they cannot, and `shared` is False then."""
+        """The workers that share the database; None or no such attribute where they cannot, and `shared` is False
+        then."""
         return None
 
     @property
@@ -249,9 +252,10 @@ class StoragePlugin:
     """The descriptor that an entry point of the group `fanout.storage` names. `name` is the scheme before the colon of
     `storage = "…"`.
 
-    `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute". `seal`, where the
-    backend can, seals the addresses of a database that no process has open, or seals them anew under the first key: an async function of
-    (location, context, progress) that answers how many rows it wrote; `progress` is called with their number so far.
+    `factory` makes the storage from (location after the scheme's colon, context): a callable or "module:attribute".
+    `seal`, where the backend can, seals the addresses of a database that no process has open, or seals them anew under
+    the first key: an async function of (location, context, progress) that answers how many rows it wrote; `progress` is
+    called with their number so far.
     """
 
     name: str

@@ -60,7 +60,8 @@ class Divided(Protocol):
 class Fleetwide(Protocol):
     """The state that a transport shares with those of the same account in all processes that use the database.
 
-    Nothing of it is for the path of a delivery: each is a question to storage, or is answered by one within a second or so.
+    Nothing of it is for the path of a delivery: each is a question to storage, or is answered by one within a second or
+    so.
     """
 
     def divide(self, name: str, rate: float, part: Divided) -> Callable[[], None]:
@@ -104,7 +105,8 @@ class Fleetwide(Protocol):
 class Context:
     """The context of a transport, besides its settings. It draws time and chance from here and nowhere else.
 
-    `fleet` is None where no other process can share the work: a transport then has all of its rate, and tokens of its own.
+    `fleet` is None where no other process can share the work: a transport then has all of its rate, and tokens of its
+    own.
     """
 
     app: str
@@ -118,15 +120,18 @@ class Context:
 class Transport(Protocol):
     """One gateway, for one binding. Opened and closed as an async context manager; closing twice is harmless.
 
-    The engine calls `parse_address` and `prepare` in processes that never send, which do not open it and may not be able to read its
-    secrets: so neither may need a connection or a credential, and neither may block. A secret is revealed when it is opened. `send` is called concurrently, up to `capacity` at a time per group.
+    The engine calls `parse_address` and `prepare` in processes that never send, which do not open it and may not be
+    able to read its secrets: so neither may need a connection or a credential, and neither may block. A secret is
+    revealed when it is opened. `send` is called concurrently, up to `capacity` at a time per group.
 
-    A transport may also have `stats() -> Mapping[str, int]`, read at each scrape of metrics: `connections` that take requests and
-    `requests` under way, as they stand now, and under other names (few, the same ever after, in lower case: `opened`, `lost`) how
-    often something happened since the opening. `H2Pool.figures` makes such a mapping; one over several pools adds them up.
+    A transport may also have `stats() -> Mapping[str, int]`, read at each scrape of metrics: `connections` that take
+    requests and `requests` under way, as they stand now, and under other names (few, the same ever after, in lower
+    case: `opened`, `lost`) how often something happened since the opening. `H2Pool.figures` makes such a mapping; one
+    over several pools adds them up.
 
-    And `ways() -> Mapping[str, str]`: by which way each host is reached that is known before anything is sent (`way_to`), for `fanout doctor`.
-    A setting `proxy: Secret | None = None` is given the proxy of the whole configuration where the binding names none (`egress_of`).
+    And `ways() -> Mapping[str, str]`: by which way each host is reached that is known before anything is sent
+    (`way_to`), for `fanout doctor`. A setting `proxy: Secret | None = None` is given the proxy of the whole
+    configuration where the binding names none (`egress_of`).
 
     `one_gateway = True` says that all its groups are answered by one gateway under one credential: an acceptance in
     one of them vouches for uncertain deaths (`Gone.certain`) in all. Without it each group has to be accepted by
@@ -149,8 +154,8 @@ class Transport(Protocol):
     """
 
     async def __aenter__(self) -> Self:
-        """Get ready, in a process that sends, or for `check`. No connection is made yet. Raises `ConfigurationError` for a credential that
-        cannot be read or used."""
+        """Get ready, in a process that sends, or for `check`. No connection is made yet. Raises `ConfigurationError`
+        for a credential that cannot be read or used."""
         ...
 
     async def __aexit__(self, *exc: object) -> None:
@@ -245,12 +250,12 @@ class Question:
 class TransportPlugin:
     """The descriptor that an entry point of the group `fanout.transports` names.
 
-    `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be given as
-    NAME_file or through the environment. Faults are raised as one `ConfigurationError` (`refuse` takes all at once, a
-    sentence each that begins with its key). It may have `examine(values)`, a static method that yields the faults of
-    credentials among the values of fields that could be read: `fanout doctor` asks it even where something else is
-    wrong. `factory` makes the transport from (settings, context): a callable or "module:attribute". `extra` is the
-    extra to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for the gateway
+    `settings` is a frozen dataclass: each field is a key of the binding's table, a field of type `Secret` may also be
+    given as NAME_file or through the environment. Faults are raised as one `ConfigurationError` (`refuse` takes all at
+    once, a sentence each that begins with its key). It may have `examine(values)`, a static method that yields the
+    faults of credentials among the values of fields that could be read: `fanout doctor` asks it even where something
+    else is wrong. `factory` makes the transport from (settings, context): a callable or "module:attribute". `extra` is
+    the extra to install for it (`pip install 'fanout-push[EXTRA]'`). `simulator` makes a stand-in for the gateway
     ("module:attribute" of a class with the interface of `fanout.testing.simulator.Simulator`), or is None. `keys` are
     the credentials that need no provider to be made, by the word that `fanout keys` knows them under. `browser` serves
     a page on loopback that subscribes the user's own browser, for a transport whose `keys` have one kind: called with

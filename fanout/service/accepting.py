@@ -38,8 +38,8 @@ class Handshake:
 class TlsListener:
     """One listening socket, with the methods that uvicorn calls of an `asyncio.Server`.
 
-    `make` makes the protocol of a connection, `admit` says whether one from this address may stay (and ends another for it), and `forget` is told
-    when a handshake has ended. `timeout` are the seconds that a handshake may take.
+    `make` makes the protocol of a connection, `admit` says whether one from this address may stay (and ends another for
+    it), and `forget` is told when a handshake has ended. `timeout` are the seconds that a handshake may take.
     """
 
     def __init__(

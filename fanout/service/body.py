@@ -24,8 +24,8 @@ _SLOWEST = 1024.0
 """Bytes a second by which a stream earns its sender time: a byte now and then holds nothing open for ever."""
 _RATIO = 100
 _FREE = 262_144
-"""Bytes that any compressed body may inflate to. Beyond them it may have at most `_RATIO` times the bytes that came over the wire: JSON and NDJSON
-are compressed ten- to thirtyfold, and gzip's own limit is 1,032."""
+"""Bytes that any compressed body may inflate to. Beyond them it may have at most `_RATIO` times the bytes that came
+over the wire: JSON and NDJSON are compressed ten- to thirtyfold, and gzip's own limit is 1,032."""
 
 
 class ClientGone(Exception):
@@ -69,7 +69,8 @@ async def _whole(receive: Receive, limit: int) -> bytes:
 
 
 async def read_stream(receive: Receive, headers: Headers, limits: Limits) -> AsyncIterator[bytes]:
-    """A body of up to `import_bytes` in pieces, inflated ones of at most 64 KB. Raises `Refused`: 400, 408, 413, 415; and `ClientGone`."""
+    """A body of up to `import_bytes` in pieces, inflated ones of at most 64 KB. Raises `Refused`: 400, 408, 413, 415;
+    and `ClientGone`."""
     inflater = _inflater(headers, limits.import_bytes)
     size, left = 0, _PATIENCE
     while True:
@@ -153,7 +154,8 @@ class Inflater:
         except zlib.error:
             if not self._raw or self._begun:
                 raise _damaged() from None
-            # "deflate" means the zlib format (RFC 9110, section 8.4.1.2); some clients send the bare stream, as browsers accept.
+            # "deflate" means the zlib format (RFC 9110, section 8.4.1.2); some clients send the bare stream, as
+            # browsers accept.
             self._stream = zlib.decompressobj(-15)
             try:
                 piece = self._stream.decompress(data, self._PIECE)

@@ -134,8 +134,9 @@ class Service:
         """Whether requests should be sent here, and the trouble, in a word for each part. Storage's answer serves for
         a second.
 
-        Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all others are served,
-        and as their requests make its keys be fetched again, a service without callers would never get well.
+        Trouble with an issuer is told, and does not make the service unready: its own callers are answered 503 and all
+        others are served, and as their requests make its keys be fetched again, a service without callers would never
+        get well.
         """
         found = await self._readiness.look()
         service = "draining" if self.draining else "ok"
@@ -145,8 +146,8 @@ class Service:
     def take(self, kind: str, caller: Caller) -> float:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.
 
-        A user has rates of her own, and a post of hers counts beside the posts of her app, never among them: no user and no number of users
-        takes from the rate of the app itself.
+        A user has rates of her own, and a post of hers counts beside the posts of her app, never among them: no user
+        and no number of users takes from the rate of the app itself.
         """
         limits, now = self.limits, self.clock.monotonic()
         app, user = caller.app, caller.user
@@ -163,7 +164,8 @@ class Service:
         return wait
 
     def failed(self, peer: str) -> float:
-        """Count a credential of that peer that was not good: 0.0, or where there were too many the seconds until the next may come."""
+        """Count a credential of that peer that was not good: 0.0, or where there were too many the seconds until the
+        next may come."""
         if not peer:
             return 0.0
         return self._rates.take(("failures", peer), self.limits.failures_per_minute, self.clock.monotonic())
@@ -184,8 +186,8 @@ class Service:
     def host_allowed(self, app: str, host: str) -> bool:
         """Whether `host` may be the `targetHostName` of a notification of `app`.
 
-        A host that is configured belongs to its app. One that is not is taken only from an app that has none configured: then the
-        credential alone says the app.
+        A host that is configured belongs to its app. One that is not is taken only from an app that has none
+        configured: then the credential alone says the app.
         """
         name, granted = host.lower(), self.granted
         owner = self._apps_of_hosts.get(name) or granted.hosts.get(name)
@@ -246,7 +248,8 @@ class Call:
         return message
 
     def still_unread(self) -> bool:
-        """Whether something of the body is yet to come, when all that has arrived is passed over. Nothing is waited for."""
+        """Whether something of the body is yet to come, when all that has arrived is passed over. Nothing is waited
+        for."""
         for _ in range(_ARRIVED):
             if not self.unread:
                 break
@@ -298,7 +301,8 @@ class Call:
         return None if value is None else value.decode("latin-1")
 
     def charge(self, kind: Literal["posts", "changes", "streams"] = "posts") -> None:
-        """Count a post, a user's change of her feed or subscriptions, or an event stream of hers. Raises `Refused` 429."""
+        """Count a post, a user's change of her feed or subscriptions, or an event stream of hers. Raises `Refused`
+        429."""
         wait = self.service.take(kind, self.authenticated)
         if wait > 0:
             whose = "This app" if self.authenticated.user is None else "This user"

@@ -1,4 +1,5 @@
-"""The open connections of a server: how many there may be in all and of each peer, and which of them can go to make room.
+"""The open connections of a server: how many there may be in all and of each peer, and which of them can go to make
+room.
 
 Pure but for the objects that stand for connections: `fanout.service.server` closes those that are named here.
 """
@@ -13,7 +14,8 @@ from typing import Generic, TypeVar
 __all__ = ["KEPT_BACK", "Connections", "room"]
 
 KEPT_BACK = 128
-"""Descriptors that connections of clients leave for the database, gateways and files. Of few descriptors half are left."""
+"""Descriptors that connections of clients leave for the database, gateways and files. Of few descriptors half are
+left."""
 
 _C = TypeVar("_C", bound=Hashable)
 
@@ -33,9 +35,9 @@ def room(most: int, descriptors: int | None = None) -> int:
 class Connections(Generic[_C]):
     """At most `most` connections, and `per_peer` of each peer, but never more than a quarter of all.
 
-    A connection waits from its beginning, and again from the end of an answer, until the head of a request has come. At the limit the one that
-    has waited longest is ended for a new one: a peer that holds connections open and asks nothing holds no other peer
-    off.
+    A connection waits from its beginning, and again from the end of an answer, until the head of a request has come. At
+    the limit the one that has waited longest is ended for a new one: a peer that holds connections open and asks
+    nothing holds no other peer off.
     """
 
     def __init__(self, most: int, per_peer: int) -> None:
@@ -49,7 +51,8 @@ class Connections(Generic[_C]):
         return len(self._open)
 
     def admit(self, connection: _C, peer: str) -> tuple[bool, _C | None]:
-        """Whether a new connection may stay, and one that is to be closed for it. `peer` is "" for one without a limit of its own.
+        """Whether a new connection may stay, and one that is to be closed for it. `peer` is "" for one without a limit
+        of its own.
 
         One that may not stay is not counted. One that is to be closed is forgotten at once.
         """

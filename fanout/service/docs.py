@@ -87,7 +87,8 @@ def describe(document: dict[str, Any], public: tuple[str, ...]) -> dict[str, Any
 
 
 def show_tokens(app: FastAPI, tokens: Mapping[str, str]) -> None:
-    """Fill ready tokens into the pages of the API: listed in its description, and the first one already authorized at `/docs`.
+    """Fill ready tokens into the pages of the API: listed in its description, and the first one already authorized at
+    `/docs`.
 
     For a service with simulated callers: a reader of the page gains no right by it.
     """

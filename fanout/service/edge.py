@@ -27,8 +27,8 @@ _LISTS = frozenset(
 )
 """Headers whose value is a list (RFC 9110, section 5.6.1, and each one's own document), so that several lines mean one.
 
-`cookie` is here because HTTP/2 may send it in pieces (RFC 9113, section 8.2.3). Of every other header two lines are two answers to
-one question, and the next program would take the other one.
+`cookie` is here because HTTP/2 may send it in pieces (RFC 9113, section 8.2.3). Of every other header two lines are two
+answers to one question, and the next program would take the other one.
 """
 _CLOSE = {"connection": "close"}
 """Where a message's end may be elsewhere than we think, nothing more is read from the connection."""
@@ -56,8 +56,8 @@ class Edge:
 def read_request(scope: Mapping[str, Any], edge: Edge) -> Request:
     """The request that a scope describes. Raises `Refused`: 400, 431, 501.
 
-    The same in `fanout serve` and mounted under a foreign server, which must hand on each header line (as ASGI says) and end a
-    message where we do. It writes the folded headers back into the scope, for later code that reads that.
+    The same in `fanout serve` and mounted under a foreign server, which must hand on each header line (as ASGI says)
+    and end a message where we do. It writes the folded headers back into the scope, for later code that reads that.
     """
     headers = _folded(scope["headers"], edge.limits)
     version = scope.get("http_version", "1.1")
@@ -126,8 +126,8 @@ def _past_proxies(
 ) -> tuple[str, str, str]:
     """Peer, scheme and host as trusted proxies have written them. Raises `Refused`.
 
-    Where both families of headers are there, they must name one peer: a proxy writes one of them, and passes the other on as
-    the client wrote it.
+    Where both families of headers are there, they must name one peer: a proxy writes one of them, and passes the other
+    on as the client wrote it.
     """
     given = {name: headers[name].decode("latin-1") for name in _MARKS if name in headers}
     peers: list[str] = []

@@ -1,6 +1,7 @@
 """The answers to refused requests: one table from exceptions to statuses, and one envelope.
 
-The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"code", "request-id", "date"}}}`.
+The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "message", "innerError": {"code",
+"request-id", "date"}}}`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ CODES = {
     503: "serviceNotAvailable",
     507: "quotaLimitReached",
 }
-"""Graph's words for its statuses ("Microsoft Graph error responses and resource types"), and ours for those that it has not."""
+"""Graph's words for its statuses ("Microsoft Graph error responses and resource types"), and ours for those that it has
+not."""
 
 _RETRY = {"retry-after": "1"}
 

@@ -1,8 +1,8 @@
 """The steps that every request passes first: its kind, its caller, the body's bounds, and errors made into answers.
 
-It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are answered from here,
-by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes refusal the default:
-a route that forgets to check its caller is not open to every caller.
+It stands before FastAPI, whose routing and dependencies cost more than a whole durable post: the hot routes are
+answered from here, by the same functions that FastAPI's routes call and the OpenAPI document describes. And it makes
+refusal the default: a route that forgets to check its caller is not open to every caller.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
 
 
 class Front:
-    """Middleware (ASGI). `fast` answers (method, path) without FastAPI; `public` are more paths that need no credential."""
+    """Middleware (ASGI). `fast` answers (method, path) without FastAPI; `public` are more paths that need no
+    credential."""
 
     def __init__(
         self, app: ASGIApp, *, service: Service, fast: Mapping[tuple[str, str], Fast], public: tuple[str, ...] = ()
@@ -58,7 +59,8 @@ class Front:
         self._service = service
         self._fast = fast
         self._public = public
-        # Before a caller is asked for: a browser asks beforehand without a credential, and must be able to read refusals.
+        # Before a caller is asked for: a browser asks beforehand without a credential, and must be able to read
+        # refusals.
         self._pages = _Pages(self._inside, service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,7 +158,8 @@ def _problem(call: Call, error: Exception, path: str) -> Problem:
 
 
 def _tell(call: Call, problem: Problem, scope: Scope) -> None:
-    """A refusal that is a security event is one. Before the request could be read, the connection alone says the peer."""
+    """A refusal that is a security event is one. Before the request could be read, the connection alone says the
+    peer."""
     asked = call.request
     if not is_security(problem.status, ambiguous=asked is None):
         return

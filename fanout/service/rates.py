@@ -17,8 +17,8 @@ _MINUTE = 60.0
 class Rates:
     """One bucket for each key, which holds a minute's allowance.
 
-    A bucket that rested for a minute is full again, so it is forgotten. At most 100,000 are kept; beyond that the one that rested longest goes,
-    full or not.
+    A bucket that rested for a minute is full again, so it is forgotten. At most 100,000 are kept; beyond that the one
+    that rested longest goes, full or not.
     """
 
     __slots__ = ("_buckets",)
@@ -30,14 +30,16 @@ class Rates:
         return len(self._buckets)
 
     def wait(self, key: Hashable, now: float) -> float:
-        """After how many seconds an event of `key` may happen, as `take` last counted it; 0.0 where one may now. Nothing is counted."""
+        """After how many seconds an event of `key` may happen, as `take` last counted it; 0.0 where one may now.
+        Nothing is counted."""
         found = self._buckets.get(key)
         return 0.0 if found is None else found[0].wait(now)
 
     def take(self, key: Hashable, per_minute: int, now: float) -> float:
         """Count one event of `key` at `now` (seconds of a clock that does not go back).
 
-        Returns 0.0 if it may happen, else after how many seconds it may. A changed `per_minute` holds from the next call on.
+        Returns 0.0 if it may happen, else after how many seconds it may. A changed `per_minute` holds from the next
+        call on.
         """
         found = self._buckets.pop(key, None)
         rate = (

@@ -32,7 +32,8 @@ _PROXIES = (
     "fastly-",
     "wl-proxy-",
 )
-"""How the names begin of headers that a proxy or a content network adds, and a client that speaks to us itself does not."""
+"""How the names begin of headers that a proxy or a content network adds, and a client that speaks to us itself does
+not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Request:
     version: str
     """Of HTTP, such as 1.1."""
     headers: Mapping[bytes, bytes] = field(repr=False)
-    """Names in lower case, each once. A header that is a list and came in several lines is joined by commas (RFC 9110, section 5.3)."""
+    """Names in lower case, each once. A header that is a list and came in several lines is joined by commas (RFC 9110,
+    section 5.3)."""
     peer: str
     """Where it comes from, past trusted proxies: an IPv4 address, an IPv6 network of 64 bits, or "" (a UNIX socket)."""
     direct: str

@@ -1,8 +1,9 @@
-"""Security events: refused callers as log lines and counters, so that an attack is seen, and so that it cannot fill a disk.
+"""Security events: refused callers as log lines and counters, so that an attack is seen, and so that it cannot fill a
+disk.
 
-A line names the reason, the status, the peer, the app and client where the credential said them, the route and the request's id. It never holds a
-credential, a user, a device or a query: a path is told by its route, in which `*` stands for a value that a caller
-chose.
+A line names the reason, the status, the peer, the app and client where the credential said them, the route and the
+request's id. It never holds a credential, a user, a device or a query: a path is told by its route, in which `*` stands
+for a value that a caller chose.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ _ALWAYS = frozenset({401, 403, 406, 429, 431, 501})
 
 
 def is_security(status: int, *, ambiguous: bool) -> bool:
-    """Whether a refusal with this status is a security event. `ambiguous`: the request itself could be read in two ways."""
+    """Whether a refusal with this status is a security event. `ambiguous`: the request itself could be read in two
+    ways."""
     return status in _ALWAYS or (ambiguous and 400 <= status < 500)
 
 
 class SecurityEvents:
-    """Counts each event, and logs as many as the limits allow; how many were left out stands in the next line of that peer and reason.
+    """Counts each event, and logs as many as the limits allow; how many were left out stands in the next line of that
+    peer and reason.
 
     `paths` are the routes' patterns, of which only the fixed words are ever told.
     """

@@ -29,7 +29,8 @@ GRACE = 2.5
 
 _BACKLOG = 2048
 _SLOW = 15.0
-"""Seconds that a client may take for a request's line and headers, from the moment that it connects or sends the first byte."""
+"""Seconds that a client may take for a request's line and headers, from the moment that it connects or sends the first
+byte."""
 _UNREAD = 30.0
 """Seconds for which a client may leave all that was written to it unread."""
 _SWEEP = 10
@@ -62,8 +63,8 @@ async def serving(
     that may change while it serves is given as a function that returns it; the caps of connections are those of the
     start. With `tls` it speaks https.
 
-    On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the address cannot
-    be listened on.
+    On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the
+    address cannot be listened on.
     """
     listener = _listen(host, port)
     name, number = listener.getsockname()[:2]
@@ -162,7 +163,8 @@ class _Bounded(HttpToolsProtocol):
     """Counts the bytes that neither uvicorn nor its parser bounds, keeps trailers from the headers, and notes since
     when a head is awaited.
 
-    `_overhead` are the bytes since a head began, or since something of the body came: the head itself, chunk extensions, trailers.
+    `_overhead` are the bytes since a head began, or since something of the body came: the head itself, chunk
+    extensions, trailers.
     """
 
     limit = 0
@@ -208,7 +210,8 @@ class _Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def supervise(self, now: float) -> None:
-        """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's time."""
+        """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's
+        time."""
         if self.waiting_since < now - _SLOW:
             self.transport.close()
         unread = self.transport.get_write_buffer_size()
@@ -240,7 +243,8 @@ class _Bounded(HttpToolsProtocol):
             self.scope["extensions"] = {"tls": {"client_cert_chain": (self._certificate,), "client_cert_error": None}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # A trailer is no header (RFC 9110, section 6.5.1), and nothing here has a use for one. uvicorn would add it to the headers.
+        # A trailer is no header (RFC 9110, section 6.5.1), and nothing here has a use for one. uvicorn would add it to
+        # the headers.
         if not self._in_body:
             super().on_header(name, value)
 
@@ -277,7 +281,8 @@ class _Bounded(HttpToolsProtocol):
 
 
 def _is_ours(target: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a request's target is a path, or names the host that `Host` names (RFC 9112, section 3.2): the app sees the path alone."""
+    """Whether a request's target is a path, or names the host that `Host` names (RFC 9112, section 3.2): the app sees
+    the path alone."""
     if b"#" in target:
         return False
     if target.startswith(b"/"):
@@ -289,7 +294,8 @@ def _is_ours(target: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body is in another transfer coding than chunked: the parser would call that a mistake, and it is only not for us."""
+    """Whether the body is in another transfer coding than chunked: the parser would call that a mistake, and it is only
+    not for us."""
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     return bool(codings) and codings != [b"chunked"]
 

@@ -27,15 +27,15 @@ _DOUBT = 2**62
 def parse(body: bytes, depth: int) -> Any:
     """The value of a JSON body.
 
-    `depth` is how many arrays and objects may stand in one another; it is checked before anything that recurses in Python reads the value.
-    Raises `UsageError` with a sentence.
+    `depth` is how many arrays and objects may stand in one another; it is checked before anything that recurses in
+    Python reads the value. Raises `UsageError` with a sentence.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UsageError(f"The body is no JSON: {error}.") from None
-    # Each key has one colon, and no other place outside texts has any: as many as expected means that no key was dropped. A colon
-    # or NUL that is written as an escape would spoil the count, so such bodies are read again, slowly.
+    # Each key has one colon, and no other place outside texts has any: as many as expected means that no key was
+    # dropped. A colon or NUL that is written as an escape would spoil the count, so such bodies are read again, slowly.
     colons = _colons(value, depth)
     if colons == body.count(b":") and b"\\u003" not in body and b"\\u0000" not in body:
         return value

@@ -23,10 +23,11 @@ _log = logging.getLogger("fanout.service")
 
 
 class ServerTls:
-    """A certificate chain with its key (PEM), and the authorities (PEM) of clients that may show a certificate of theirs.
+    """A certificate chain with its key (PEM), and the authorities (PEM) of clients that may show a certificate of
+    theirs.
 
-    TLS 1.2 and 1.3. A client need not show a certificate; one that is shown must be good by `client_ca`, or the handshake fails. Raises
-    `UsageError` for files that cannot be used together.
+    TLS 1.2 and 1.3. A client need not show a certificate; one that is shown must be good by `client_ca`, or the
+    handshake fails. Raises `UsageError` for files that cannot be used together.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:

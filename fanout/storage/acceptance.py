@@ -16,7 +16,8 @@ _NAMES = 16
 
 
 def gathered(submissions: Sequence[Submission], now: float) -> bool:
-    """Whether these may be stored together with those of other callers: they can neither be refused, nor conflict, nor wait for a lock. Pure."""
+    """Whether these may be stored together with those of other callers: they can neither be refused, nor conflict, nor
+    wait for a lock. Pure."""
     return len(submissions) <= MOST and all(
         sub.idempotency_key is None
         and sub.collapse_key is None
@@ -64,7 +65,8 @@ def check_keys(submissions: Sequence[Submission], apps: Sequence[int], known: Ma
 
 
 def refused_name(sub: Submission, bindings: Mapping[str, int], found: Mapping[int, Sequence[int]]) -> str:
-    """The binding for which this submission must be refused, or "". `bindings` are the numbers of those that it had refused."""
+    """The binding for which this submission must be refused, or "". `bindings` are the numbers of those that it had
+    refused."""
     names = [name for name in sub.refused if bindings[name] in found]
     if sub.target.kind == "addresses" and sub.target.binding in sub.refused:
         names.append(sub.target.binding)

@@ -86,5 +86,6 @@ def ending(uuid: str, total: int, stopped: str, ended: Iterable[tuple[str, str, 
 
 @lru_cache(maxsize=1024)
 def end_texts(state: str, reason: str, count: int) -> tuple[bytes, str]:
-    """The map of a chunk of which so many ended alike, and the event of it without the beginning, which has the notification's id."""
+    """The map of a chunk of which so many ended alike, and the event of it without the beginning, which has the
+    notification's id."""
     return b"\x01" * count, dumps(ending("", count, "", [(state, reason, count)])).removeprefix('{"notification":""')

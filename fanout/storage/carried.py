@@ -14,7 +14,8 @@ _PRECISE = 0.25
 
 
 class CarriedClock:
-    """A `Clock` whose `now` is the database's, carried on by the machine's monotonic clock; the machine's until it was `told` once."""
+    """A `Clock` whose `now` is the database's, carried on by the machine's monotonic clock; the machine's until it was
+    `told` once."""
 
     __slots__ = ("_good_until", "_machine", "_offset", "_other", "awake", "monotonic")
 
@@ -32,7 +33,8 @@ class CarriedClock:
         return self._machine.now() if offset is None else offset + self.monotonic()
 
     def told(self, now: float, before: float) -> None:
-        """A statement that was sent at `before` (monotonic seconds), and whose answer has just come, read the database's clock: `now`."""
+        """A statement that was sent at `before` (monotonic seconds), and whose answer has just come, read the
+        database's clock: `now`."""
         after = self.monotonic()
         self._offset = carried(None if self._other else self._offset, now, before, after)
         self._other = False

@@ -1,8 +1,9 @@
 """From audiences and retry rows to chunks: which there are to be, and which of them wait for their turn.
 
-Of a target of many chunks a few are due at a time, so that it does not stand in front of all that is sent after it. The chunks are
-there from the beginning. Those that are not due stand `WAITS` above their lane (`fanout.storage.lanes`), and an expansion of the kind `CHUNKS` lets them go
-one by one: its cursor is the last chunk that is due, and `high` the last of all.
+Of a target of many chunks a few are due at a time, so that it does not stand in front of all that is sent after it. The
+chunks are there from the beginning. Those that are not due stand `WAITS` above their lane (`fanout.storage.lanes`), and
+an expansion of the kind `CHUNKS` lets them go one by one: its cursor is the last chunk that is due, and `high` the last
+of all.
 """
 
 from __future__ import annotations

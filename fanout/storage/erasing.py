@@ -47,7 +47,8 @@ def without(target: str, user: str, devices: Collection[int]) -> Listed | str:
 def divided(
     rows: Iterable[tuple[K, N, str]], user: str, devices: Collection[int]
 ) -> tuple[set[N], list[tuple[K, str]]]:
-    """Of rows (key, notification, target): the notifications that are the user's alone, and by key the rest of targets that have others too."""
+    """Of rows (key, notification, target): the notifications that are the user's alone, and by key the rest of targets
+    that have others too."""
     mine: set[N] = set()
     changed: list[tuple[K, str]] = []
     for key, notification, target in rows:

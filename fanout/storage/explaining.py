@@ -18,14 +18,14 @@ __all__ = ["Place", "explained"]
 _NOT_ENDED = (OPEN, MARKED, DOUBTFUL, RETRIED)
 
 _Placed = tuple[tuple[float, int, int], Step]
-"""A step, and where it stands among the others: its time, the last decision before it (its own, if it is one), and whether it
-stands there as a decision (0), a new chunk (1) or a lease (2)."""
+"""A step, and where it stands among the others: its time, the last decision before it (its own, if it is one), and
+whether it stands there as a decision (0), a new chunk (1) or a lease (2)."""
 
 
 @dataclass(slots=True)
 class Place:
-    """One chunk that the delivery is or was in, at `position`; `code` is its byte of the map. `created_after` and `leased_after`
-    are numbers of the decisions before that, or of the same sequence."""
+    """One chunk that the delivery is or was in, at `position`; `code` is its byte of the map. `created_after` and
+    `leased_after` are numbers of the decisions before that, or of the same sequence."""
 
     position: int
     code: int
@@ -138,7 +138,8 @@ def _entries(chunk: int, log: Sequence[Row]) -> Iterator[tuple[int, float, list[
 
 
 def _retry(at: float, groups: Sequence[Any], place: Place) -> Iterator[Step]:
-    """That it left for a retry row of its own, if it did: for another attempt, or behind one that holds its endpoint."""
+    """That it left for a retry row of its own, if it did: for another attempt, or behind one that holds its
+    endpoint."""
     for attempt, waiting, reason, positions, times in groups:
         if place.position in positions:
             what = "retry" if attempt > place.attempt else "held"

@@ -16,7 +16,8 @@ Place = tuple[int, str, str, str]
 """(app's number, user, topic or "", external id): where one item at most is active."""
 
 Held = tuple[FeedItem, str | None, list[str]]
-"""An item; the digest of its post, None where it is none that a post can repeat; and the notifications that pushed it."""
+"""An item; the digest of its post, None where it is none that a post can repeat; and the notifications that pushed
+it."""
 
 _FIXED = {"app": "int", "usr": "text", "topic": "text"}
 _ITEM = (

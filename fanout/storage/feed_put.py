@@ -18,8 +18,8 @@ _ITEM = ITEM_SLOT.encode()
 
 @dataclass(slots=True)
 class Parts:
-    """Of a put with posts: the submissions that are passed on, and where they stood. `fallbacks` are (notification, item's number,
-    seq): which item, as it was posted, each scheduled fallback goes with."""
+    """Of a put with posts: the submissions that are passed on, and where they stood. `fallbacks` are (notification,
+    item's number, seq): which item, as it was posted, each scheduled fallback goes with."""
 
     kept: list[int] = field(default_factory=list)
     passed: list[Submission] = field(default_factory=list)

@@ -21,7 +21,8 @@ _Key = tuple[int, str, str]
 
 
 def reported_until(since: float | None, until: float, now: float) -> float:
-    """Until when a note that was written at `since` closes its gate: never further off than it was then (see `Storage.retime`)."""
+    """Until when a note that was written at `since` closes its gate: never further off than it was then (see
+    `Storage.retime`)."""
     return until if since is None or since <= now + 1.0 else until - since + now
 
 

@@ -1,4 +1,5 @@
-"""The four classes of failure, the same for every database. Each driver has one table that says which of its errors is of which."""
+"""The four classes of failure, the same for every database. Each driver has one table that says which of its errors is
+of which."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """In which lane a row stands: its notification's own, the one of the paused, or the one of chunks that wait for their
 turn.
 
-Workers look in the lanes of notifications, 0 to 2. A row elsewhere keeps its times and costs no worker a look, were there a million of it.
-A paused row stands at the bitwise complement of its lane, below zero. A chunk that waits for its turn (`fanout.storage.chunks`) stands
-`WAITS` above its lane; both together are the complement of that. Texts are of SQL, for tables with a column `lane`.
+Workers look in the lanes of notifications, 0 to 2. A row elsewhere keeps its times and costs no worker a look, were
+there a million of it. A paused row stands at the bitwise complement of its lane, below zero. A chunk that waits for its
+turn (`fanout.storage.chunks`) stands `WAITS` above its lane; both together are the complement of that. Texts are of
+SQL, for tables with a column `lane`.
 """
 
 from __future__ import annotations

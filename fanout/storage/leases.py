@@ -24,7 +24,8 @@ def endpoints_of(chunks: Sequence[Chunk]) -> array[int]:
 
 
 def complete(chunks: Sequence[Chunk], rows: Iterable[EndpointRow], stored: Mapping[str, Stored | None]) -> None:
-    """Put endpoints and notifications, by id, into the chunks. A chunk of which an endpoint is not there has its rows read later."""
+    """Put endpoints and notifications, by id, into the chunks. A chunk of which an endpoint is not there has its rows
+    read later."""
     found = {row.id: row for row in rows}
     for chunk in chunks:
         if all(id in found for id in chunk.ids):
@@ -33,7 +34,8 @@ def complete(chunks: Sequence[Chunk], rows: Iterable[EndpointRow], stored: Mappi
 
 
 def soonest(times: Iterable[Iterable[float | None]], now: float) -> tuple[list[bool], float | None]:
-    """For each lane, of which these times are, whether there is work now; and when there will be, where that is later."""
+    """For each lane, of which these times are, whether there is work now; and when there will be, where that is
+    later."""
     firsts = [min((at for at in lane if at is not None), default=None) for lane in times]
     ready = [first is not None and first <= now for first in firsts]
     return ready, min((first for first in firsts if first is not None and first > now), default=None)

@@ -1,4 +1,5 @@
-"""Addresses as a database keeps them: sealed with the configuration's address keys, or in clear where there are none."""
+"""Addresses as a database keeps them: sealed with the configuration's address keys, or in clear where there are
+none."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ IN_CLEAR = (
 )
 
 UNREADABLE = "unreadable"
-"""The state that a send sees of an endpoint whose address does not open: its deliveries end as cancelled, and no other's."""
+"""The state that a send sees of an endpoint whose address does not open: its deliveries end as cancelled, and no
+other's."""
 
 
 def unfinished(location: str, record: SealRecord) -> StorageError:
@@ -45,8 +47,8 @@ def unfinished(location: str, record: SealRecord) -> StorageError:
 class Seals:
     """The seals of one database's addresses, kept from one transaction to the next.
 
-    Every transaction that touches addresses asks with the record as it finds it, so that none goes on as before once the database has
-    been sealed, or under another key.
+    Every transaction that touches addresses asks with the record as it finds it, so that none goes on as before once
+    the database has been sealed, or under another key.
     """
 
     __slots__ = ("_known", "_location", "_sealer")
@@ -97,7 +99,8 @@ def opened(seal: Seal | None, place: bytes, value: str, kind: str, group: str, i
 
 
 def open_all(seal: Seal, places: Sequence[bytes], texts: list[str], states: list[str]) -> None:
-    """Open the column `address` of many endpoints in its place. The state of one that does not open becomes `UNREADABLE`."""
+    """Open the column `address` of many endpoints in its place. The state of one that does not open becomes
+    `UNREADABLE`."""
     for i, text in enumerate(seal.open_many(places, texts)):
         if text is None:
             states[i] = UNREADABLE
@@ -111,7 +114,8 @@ def target_key(seal: Seal | None, target: Target) -> bytes:
 
 
 def masked(seal: Seal | None, submissions: Sequence[Submission]) -> Sequence[Submission]:
-    """The submissions with digests that a guessed address cannot be tried against. Only explicit addresses go into a digest."""
+    """The submissions with digests that a guessed address cannot be tried against. Only explicit addresses go into a
+    digest."""
     if seal is None:
         return submissions
     return [

@@ -89,5 +89,6 @@ class Settling:
 
 
 def _word(waiting: str) -> str:
-    """Whether something is paused is known of the notification and the binding: a word of it could outlive the pause."""
+    """Whether something is paused is known of the notification and the binding: a word of it could outlive the
+    pause."""
     return Waiting.READY.value if waiting == Waiting.PAUSED else waiting

@@ -19,8 +19,8 @@ _LANE = Waiting.LANE.value
 
 @dataclass(slots=True)
 class Sums:
-    """A notification's row, whether it is `scheduled`, and how many `ended` in (state, reason). `unexpanded`: it expired before all of
-    its audience was counted."""
+    """A notification's row, whether it is `scheduled`, and how many `ended` in (state, reason). `unexpanded`: it
+    expired before all of its audience was counted."""
 
     app: str
     total: int = 0
@@ -48,8 +48,8 @@ def waiting_for(
 ) -> dict[str, int]:
     """How many deliveries wait, by waiting reason.
 
-    `chunks` are (binding, under a running lease, due, waiting, how many), `retries` (binding, waiting, how many) of all and of those
-    that are due, `gates` (until, binding, waiting) of those that cover all of a binding.
+    `chunks` are (binding, under a running lease, due, waiting, how many), `retries` (binding, waiting, how many) of all
+    and of those that are due, `gates` (until, binding, waiting) of those that cover all of a binding.
     """
     # Of a binding's gates, the one that is closed until latest has the word.
     before = {binding: waiting for _, binding, waiting in sorted(gates)} | dict.fromkeys(paused_bindings, _PAUSED)
@@ -102,8 +102,8 @@ def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
 def finals(rows: Iterable[Sequence[Any]], now: float) -> dict[int, Settled]:
     """The answers to the settlements that have finished notifications at `now`, by number.
 
-    A row is (number, app's number, id, total, stopped, [(state, reason, how many)], app, attempts, whether it expired unexpanded, accepted
-    at, due at, expires at).
+    A row is (number, app's number, id, total, stopped, [(state, reason, how many)], app, attempts, whether it expired
+    unexpanded, accepted at, due at, expires at).
     """
     found = {}
     for number, _, uuid, total, stopped, ended, app, attempts, unexpanded, *times in rows:

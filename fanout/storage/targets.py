@@ -28,7 +28,8 @@ def target_columns(kind: str, names: Sequence[Any]) -> tuple[str, str | None]:
 
 
 def aimed(kind: str, names: Sequence[Any], collapse_key: str | None) -> tuple[str | None, str | None]:
-    """`aim` and `names`. Without a collapse key whom it is for matters only to erasing: users in a list are not kept, and a topic or all is no one's."""
+    """`aim` and `names`. Without a collapse key whom it is for matters only to erasing: users in a list are not kept,
+    and a topic or all is no one's."""
     if collapse_key is not None or kind == "endpoints":
         return target_columns(kind, names)
     if kind in ("topic", "all"):
@@ -44,14 +45,16 @@ def dump(target: Target, ids: Sequence[int] = (), audience: Audience | None = No
 def asked(
     wanted: Sequence[tuple[int, str, Sequence[Any]]],
 ) -> tuple[list[tuple[int, int, str]], list[tuple[int, int, int]]]:
-    """Of targets (app's number, kind, names or ids) that are no topic and not all: (which of them, app, user), and (which, app, endpoint)."""
+    """Of targets (app's number, kind, names or ids) that are no topic and not all: (which of them, app, user), and
+    (which, app, endpoint)."""
     users = [(i, app, name) for i, (app, kind, names) in enumerate(wanted) if kind in _USERS for name in names if name]
     ids = [(i, app, id) for i, (app, kind, names) in enumerate(wanted) if kind == "endpoints" for id in names]
     return users, ids
 
 
 def by_binding(rows: Iterable[tuple[int, int, int]], count: int) -> list[dict[int, list[int]]]:
-    """Of rows (which of `count` targets, endpoint, binding's number): each target's endpoints by binding, ids ascending, each once."""
+    """Of rows (which of `count` targets, endpoint, binding's number): each target's endpoints by binding, ids
+    ascending, each once."""
     found: list[dict[int, list[int]]] = [{} for _ in range(count)]
     for i, id, binding in sorted(set(rows)):
         found[i].setdefault(binding, []).append(id)

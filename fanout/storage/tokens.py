@@ -18,7 +18,8 @@ def kept_token(seal: Seal | None, name: str, token: SharedToken) -> str:
 
 
 def opened_token(seal: Seal | None, name: str, text: str, made_at: float, expires_at: float) -> SharedToken | None:
-    """The token that was stored; None for one that stands there in clear although tokens are sealed, or does not open: make another."""
+    """The token that was stored; None for one that stands there in clear although tokens are sealed, or does not open:
+    make another."""
     if seal is None:
         return SharedToken(text, made_at, expires_at)
     (opened,) = seal.open_many([_place(name)], [text])

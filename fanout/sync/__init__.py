@@ -1,4 +1,5 @@
-"""The engine for callers without an event loop: a script, a Django view. Open it once per process and use it from any thread.
+"""The engine for callers without an event loop: a script, a Django view. Open it once per process and use it from any
+thread.
 
     with fanout.sync.open("fanout.toml") as engine:
         receipt = engine.send(fanout.Notification(title="Hello"), "user:alice")

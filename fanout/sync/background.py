@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 
 class Background:
-    """The base of `Engine`: it opens an asynchronous engine in a thread with a loop of its own, and runs calls there."""
+    """The base of `Engine`: it opens an asynchronous engine in a thread with a loop of its own, and runs calls
+    there."""
 
     def __init__(self, opening: asynchronous.Engine) -> None:
         self._opening = opening
@@ -93,7 +94,8 @@ class Background:
         return self._inner
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        # The lock orders this before a stop: the loop then starts the coroutine before it ends, so that it always resolves.
+        # The lock orders this before a stop: the loop then starts the coroutine before it ends, so that it always
+        # resolves.
         with self._lock:
             if self._closed or self._loop.is_closed():
                 coroutine.close()

@@ -43,7 +43,8 @@ def made_id(n: int) -> str:
 
 
 def contents() -> Iterator[Notification]:
-    """Notifications around the limits of gateways, whose one long value is a text, a key or a value of data, or actions."""
+    """Notifications around the limits of gateways, whose one long value is a text, a key or a value of data, or
+    actions."""
     yield from (Notification(data={key: "v"}, id=NOTIFICATION.id) for key in _KEYS)
     yield from (Notification(title="t", data={key: "v"}, id=NOTIFICATION.id) for key in _KEYS)
     for size in _SIZES:
@@ -136,7 +137,8 @@ def logged() -> Iterator[list[str]]:
 
 
 def played(check: Callable[[Subject, Gateway], Awaitable[None]]) -> Callable[[Maker], Awaitable[None]]:
-    """A check that opens the subject's transport and plays with its gateway; without a gateway it has nothing to say."""
+    """A check that opens the subject's transport and plays with its gateway; without a gateway it has nothing to
+    say."""
 
     @functools.wraps(check)
     async def run(maker: Maker) -> None:

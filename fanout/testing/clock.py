@@ -6,7 +6,8 @@ __all__ = ["VirtualClock"]
 
 
 class VirtualClock:
-    """A `Clock` for tests. `now` starts at the UNIX seconds given (a moment in January 2027); `monotonic` starts at 0."""
+    """A `Clock` for tests. `now` starts at the UNIX seconds given (a moment in January 2027); `monotonic` starts at
+    0."""
 
     __slots__ = ("_monotonic", "_now")
 

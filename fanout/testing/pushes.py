@@ -59,7 +59,8 @@ class Delivered:
 class Push:
     """One notification that the application has sent.
 
-    `due_at` is UNIX seconds: when it is to go out. `deliveries` grows while a worker is open; each attempt is one entry.
+    `due_at` is UNIX seconds: when it is to go out. `deliveries` grows while a worker is open; each attempt is one
+    entry.
     """
 
     id: str
@@ -78,9 +79,10 @@ class Pushes(Sequence[Push]):
             shop.order("alice")
         assert [push.notification.title for push in pushes] == ["Thank you"]
 
-    Each engine that is made inside, by `fanout.open`, by `fanout.sync.open` or from its parts, keeps its storage and its transports'
-    rules for addresses and contents. No transport is opened, no credential is read, and the configuration's files are not followed. A
-    delivery of a notification that was not sent inside, left in the database by another program, waits there as before, with a warning.
+    Each engine that is made inside, by `fanout.open`, by `fanout.sync.open` or from its parts, keeps its storage and
+    its transports' rules for addresses and contents. No transport is opened, no credential is read, and the
+    configuration's files are not followed. A delivery of a notification that was not sent inside, left in the database
+    by another program, waits there as before, with a warning.
 
     `answer` gives the answer to each delivery, by default `Accepted`. Raises `UsageError` on entering while an engine
     is open or another `Pushes` is in use.

@@ -15,7 +15,8 @@ _HOST = Grant(id="push.example.com", app="shop", kind="host", expires_at=T0 + 36
 
 
 async def grants_stand_until_they_are_revoked(kit: Kit) -> None:
-    """A grant is of one app, stands once, and is gone when it is revoked; a line of the event log says so, with no proof in it."""
+    """A grant is of one app, stands once, and is gone when it is revoked; a line of the event log says so, with no
+    proof in it."""
     async with kit.open() as storage:
         access = access_of(storage)
         law(await access.grants() == [], "at first there is none")

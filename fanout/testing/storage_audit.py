@@ -1,4 +1,5 @@
-"""Checks of the audit log: lines in the transaction that they speak of, apart from other events, kept for a time of their own."""
+"""Checks of the audit log: lines in the transaction that they speak of, apart from other events, kept for a time of
+their own."""
 
 from __future__ import annotations
 

@@ -282,7 +282,8 @@ async def waiting_has_one_reason(kit: Kit) -> None:
 
 
 async def gates_are_known(kit: Kit) -> None:
-    """The last note of a gate stands until its time and a minute more; an alarm and its opening are in the log, once."""
+    """The last note of a gate stands until its time and a minute more; an alarm and its opening are in the log,
+    once."""
     async with kit.open() as storage:
 
         async def kinds() -> list[str]:

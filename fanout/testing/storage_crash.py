@@ -79,7 +79,8 @@ async def marks_are_kept(kit: Kit) -> None:
 
 
 async def suspects_stay_together(kit: Kit) -> None:
-    """The group that was under way at a crash moves to a chunk of its own, to be sent in halves, and its neighbours go on."""
+    """The group that was under way at a crash moves to a chunk of its own, to be sent in halves, and its neighbours go
+    on."""
     async with kit.open() as storage:
         entered = await storage.register([device("alice", str(i)) for i in range(10)], T0)
         await post(storage, sub := submission())

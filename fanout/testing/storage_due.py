@@ -27,7 +27,8 @@ def _unexpanded(expired: int) -> dict[str, int]:
 
 
 async def waiting_names_the_next_due_time(kit: Kit) -> None:
-    """The earliest of everything that will be due for a binding, to the moment: a worker sleeps until then and no less."""
+    """The earliest of everything that will be due for a binding, to the moment: a worker sleeps until then and no
+    less."""
     async with kit.open(chunk=10) as storage:
         await storage.register([device("alice", "1", tags=["t"]), device("alice", "2", binding="fcm")], T0)
         await storage.register([device("bob", "3", app="other")], T0)

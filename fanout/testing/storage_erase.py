@@ -1,6 +1,7 @@
 """Checks of erasing: every trace of a user goes, and none comes back. Data of other users stays.
 
-`leave_traces` makes every kind of trace through the contract, with texts by which it is found again in any database, byte by byte.
+`leave_traces` makes every kind of trace through the contract, with texts by which it is found again in any database,
+byte by byte.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ async def workers_are_known(kit: Kit) -> None:
 
 
 async def leases_of_the_dead_are_due(kit: Kit) -> None:
-    """Burying makes the leases of a worker due whose heartbeat has run out, and of no other; they are taken over as at any crash."""
+    """Burying makes the leases of a worker due whose heartbeat has run out, and of no other; they are taken over as at
+    any crash."""
     async with kit.open(chunk=4) as storage:
         fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(8)], T0)
@@ -197,7 +198,8 @@ async def one_token_stands(kit: Kit) -> None:
 
 
 async def a_workers_leases_are_named(kit: Kit) -> None:
-    """A worker is told of every running lease that names it, by chunk and epoch, and can give back one that it never heard of."""
+    """A worker is told of every running lease that names it, by chunk and epoch, and can give back one that it never
+    heard of."""
     async with kit.open(chunk=2) as storage:
         fleet = fleet_of(storage)
         await storage.register([device("alice", str(i)) for i in range(6)], T0)

@@ -20,7 +20,8 @@ async def _again(storage: Storage, now: float, target: Target = ALICE, name: str
 
 
 async def feed_repeats_are_no_news(kit: Kit) -> None:
-    """The same content, group and priority of the same sender's id: state stays, the expiry moves, and nothing is pushed."""
+    """The same content, group and priority of the same sender's id: state stays, the expiry moves, and nothing is
+    pushed."""
     async with kit.open(retention=Retention(tombstones=50.0)) as storage:
         await storage.register([device("alice", "1"), device("bob", "2")], T0)
         item = await enter(storage, posting(external_id="a"))

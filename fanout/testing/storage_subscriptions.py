@@ -20,7 +20,8 @@ async def subscribe(
     app: str = "default", binding: str = "apns", receive: Receive = "push", platform: str = "ios",
     lasts: float = 1000.0, most: int = 0, former: str = "", keys: str = "",
 ) -> Subscribed:  # fmt: skip
-    """Subscribe the device `name`, at the address `token` unless it only polls; with other `keys` it is the same address, unproved."""
+    """Subscribe the device `name`, at the address `token` unless it only polls; with other `keys` it is the same
+    address, unproved."""
     registration = None if token is None else device(user, token, binding=binding, app=app)
     if registration is not None and keys:
         value = f"{registration.address.value} {keys}"

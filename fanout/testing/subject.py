@@ -83,9 +83,9 @@ class Gateway(Protocol):
 class Subject:
     """A fresh transport that is not open yet, and the facts that the checks need.
 
-    `address(n)` and `gone(n)` give the raw address of device n that the gateway accepts, or calls dead (None: it cannot).
-    `invalid` are raw addresses that must be refused. `deadline` is the transport's own, in seconds; a second or two suits a test.
-    `secrets` are texts that nothing may show. `gateway` None leaves out the checks that need one.
+    `address(n)` and `gone(n)` give the raw address of device n that the gateway accepts, or calls dead (None: it
+    cannot). `invalid` are raw addresses that must be refused. `deadline` is the transport's own, in seconds; a second
+    or two suits a test. `secrets` are texts that nothing may show. `gateway` None leaves out the checks that need one.
     """
 
     transport: Transport

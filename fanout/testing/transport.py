@@ -5,13 +5,14 @@
     @asynccontextmanager
     async def maker():
         async with MySimulator() as simulator:
-            yield Subject(transport=MyTransport(...), address=..., invalid=["", "?"], gateway=SimulatorGateway(simulator, ...))
+            yield Subject(transport=MyTransport(...), address=..., invalid=["", "?"],
+            gateway=SimulatorGateway(simulator, ...))
 
     asyncio.run(check_transport(maker))
 
 `CHECKS` holds the single checks by name, for a test framework that wants to run them one by one. Those in `SILENT` last
-as long as the subject's deadline: a short one there and a long one elsewhere makes a suite that is quick, and that a slow
-machine does not break.
+as long as the subject's deadline: a short one there and a long one elsewhere makes a suite that is quick, and that a
+slow machine does not break.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ async def prepare_refuses_what_is_no_json(maker: Maker) -> None:
 
 
 async def what_fits_is_not_refused(maker: Maker) -> None:
-    """Content that `fits` says yes to, where a transport has it, `prepare` takes: of every field, however it is escaped, around each size."""
+    """Content that `fits` says yes to, where a transport has it, `prepare` takes: of every field, however it is
+    escaped, around each size."""
     async with maker() as subject:
         fits = getattr(subject.transport, "fits", None)
         if fits is None:
@@ -266,7 +268,8 @@ async def a_cancelled_send_harms_no_other(subject: Subject, gateway: Gateway) ->
 
 @played
 async def a_silent_gateway_is_bounded(subject: Subject, gateway: Gateway) -> None:
-    """A gateway that takes the connection and never says a word is `Unavailable` within the deadline, or `Deferred` for want of a token."""
+    """A gateway that takes the connection and never says a word is `Unavailable` within the deadline, or `Deferred` for
+    want of a token."""
     gateway.silence()
     outcome = await send(subject, 0)
     law(isinstance(outcome, _UNSENT), f"silence is Unavailable or Deferred, not {outcome!r}")
@@ -274,7 +277,8 @@ async def a_silent_gateway_is_bounded(subject: Subject, gateway: Gateway) -> Non
 
 @played
 async def a_dying_gateway_is_bounded(subject: Subject, gateway: Gateway) -> None:
-    """A gateway that falls silent on a connection in use makes `Unavailable` within the deadline; when it is back, so are we."""
+    """A gateway that falls silent on a connection in use makes `Unavailable` within the deadline; when it is back, so
+    are we."""
     law(isinstance(await send(subject, 0), Accepted), "the gateway accepts before it falls silent")
     gateway.silence()
     outcome = await send(subject, 1)

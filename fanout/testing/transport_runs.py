@@ -74,7 +74,8 @@ def _devices(subject: Subject, count: int = _MANY) -> list[Raw]:
 
 @contextlib.asynccontextmanager
 async def _warm(maker: Maker) -> AsyncIterator[tuple[Subject, Gateway] | None]:
-    """An open subject that has been answered once, so that a run need not wait for a connection; None where there are no runs."""
+    """An open subject that has been answered once, so that a run need not wait for a connection; None where there are
+    no runs."""
     async with maker() as subject:
         if subject.gateway is None or getattr(subject.transport, "start", None) is None:
             yield None

@@ -58,7 +58,8 @@ def transport_to_fixture() -> Callable[..., ApnsTransport]:
 
 @pytest.fixture
 def opened() -> Open:
-    """`async with opened(client=…, auth=…, clock=…, …) as (simulator, transport)`; the rest are the transport's settings."""
+    """`async with opened(client=…, auth=…, clock=…, …) as (simulator, transport)`; the rest are the transport's
+    settings."""
 
     @asynccontextmanager
     async def open_both(

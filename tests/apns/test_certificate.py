@@ -341,7 +341,8 @@ async def test_a_refused_certificate_parks_the_binding(
             ca_file=authority.ca_file,
             client=client,  # type: ignore[arg-type]
         )
-        # A clock that calls the certificate good: the alert alone says what is wrong. It runs, for the next connect comes within a second.
+        # A clock that calls the certificate good: the alert alone says what is wrong. It runs, for the next connect
+        # comes within a second.
         clock = Behind(datetime.timedelta(days=100).total_seconds())
         context = Context(app="default", binding="apns", clock=clock, rng=random.Random(1))
         async with make(settings, context) as transport:

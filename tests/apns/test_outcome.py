@@ -50,7 +50,8 @@ STATUSES: dict[str, int] = {
     "ServiceUnavailable": 503,
     "Shutdown": 503,
 }
-"""Every reason with its status, as Apple's page on responses has them: written down apart from the table, which they check."""
+"""Every reason with its status, as Apple's page on responses has them: written down apart from the table, which they
+check."""
 
 
 def test_the_table_has_each_reason_with_its_status() -> None:
@@ -161,7 +162,8 @@ def test_no_body_raises(body: bytes) -> None:
 
 @pytest.mark.parametrize("off", [0.0, 8 * 3600.0, -8 * 3600.0])
 def test_when_a_token_died_is_told_by_our_clock(off: float) -> None:
-    """Apple's answer says when the token died and what time it is: registrations are dated by ours, which may be another."""
+    """Apple's answer says when the token died and what time it is: registrations are dated by ours, which may be
+    another."""
     died, answered = 1_798_761_600.0 - 100, "Fri, 01 Jan 2027 00:00:00 GMT"
     assert by_our_clock(died, answered, 1_798_761_600.0 + off) == died + off
     assert by_our_clock(died, None, 5.0) == died

@@ -114,7 +114,8 @@ async def test_each_mistake_has_apple_s_word(changes: dict[str, Any], status: in
 
 
 async def test_mistakes_are_found_in_apple_s_order() -> None:
-    """With everything wrong at once, what is corrected first is path, then method, headers, token, topic, payload, device."""
+    """With everything wrong at once, what is corrected first is path, then method, headers, token, topic, payload,
+    device."""
     order = [
         "BadPath",
         "MethodNotAllowed",

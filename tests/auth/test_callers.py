@@ -88,7 +88,8 @@ def test_whose_a_token_is(name: str) -> None:
         assert refusal(found) == expected
 
 
-# A user who is named like the client, and other tokens without a mark, at each issuer: never the app's, unless its table says so.
+# A user who is named like the client, and other tokens without a mark, at each issuer: never the app's, unless its
+# table says so.
 NAMESAKES: dict[str, dict[str, Any]] = {
     "Entra v1": {"appid": "c", "oid": "c", "sub": "c"},
     "Entra v2": {"azp": "c", "oid": "c", "sub": "c"},

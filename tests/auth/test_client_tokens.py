@@ -136,7 +136,8 @@ async def test_the_old_token_serves_while_the_issuer_is_down(rig: Rig) -> None:
 
 @pytest.mark.parametrize("told", [360_000, "360000", 1, 1.5, "7"])
 async def test_a_lifetime_that_is_a_lie_costs_one_renewal(rig: Rig, told: object) -> None:
-    """Too long, and the service's 401 brings one new token for however many heard it; too short, and it is asked for more often."""
+    """Too long, and the service's 401 brings one new token for however many heard it; too short, and it is asked for
+    more often."""
     rig.issuer.desk.stated_lifetime = told
     async with credentials(rig) as source:
         token = await source.token()

@@ -1,4 +1,5 @@
-"""The corpus of bad tokens: not one is let in, each is refused for its own reason, and good tokens work all the while."""
+"""The corpus of bad tokens: not one is let in, each is refused for its own reason, and good tokens work all the
+while."""
 
 from __future__ import annotations
 
@@ -244,7 +245,8 @@ async def test_every_algorithm_that_can_be_configured(algorithm: str) -> None:
 
 
 async def test_no_algorithm_reaches_a_key_that_is_not_for_it() -> None:
-    """The issuer has keys of all kinds under one id, and every algorithm is allowed: each token fits its own kind alone."""
+    """The issuer has keys of all kinds under one id, and every algorithm is allowed: each token fits its own kind
+    alone."""
     kinds = ["RS256", "ES256", "ES384", "EdDSA"]
     async with rig_of() as rig:
         settings = rig.issuer.settings()

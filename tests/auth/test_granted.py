@@ -1,4 +1,5 @@
-"""Keys in the database as one process knows them: what another process revoked, a database that is away, another app's, ended ones, the wrong kind."""
+"""Keys in the database as one process knows them: what another process revoked, a database that is away, another app's,
+ended ones, the wrong kind."""
 
 from __future__ import annotations
 

@@ -178,7 +178,8 @@ async def test_a_flood_while_the_issuer_is_down_does_not_pile_up(rig: Rig) -> No
 
 
 async def test_ten_thousand_unknown_ids_while_the_issuer_is_down(rig: Rig) -> None:
-    """Row 51 of the reliability table, at 10,000 a second of the clock: nobody gets in, and nobody who should is kept out."""
+    """Row 51 of the reliability table, at 10,000 a second of the clock: nobody gets in, and nobody who should is kept
+    out."""
     good = rig.token()
     await rig.caller(good)
     rig.issuer.faults["keys"] = Fault(down=True)

@@ -1,4 +1,5 @@
-"""A delivery costs no more than it did: calls, instructions, memory blocks, statements, commits, bytes and wake-ups are counted anew."""
+"""A delivery costs no more than it did: calls, instructions, memory blocks, statements, commits, bytes and wake-ups are
+counted anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a run leaves behind: ratios with their spread, JSON that is read again, pictures that are XML, tables in the README's places."""
+"""What a run leaves behind: ratios with their spread, JSON that is read again, pictures that are XML, tables in the
+README's places."""
 
 from __future__ import annotations
 

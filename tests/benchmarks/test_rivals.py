@@ -1,4 +1,5 @@
-"""Contenders in other languages: how they are built, what stands in a row where one is not to be had, and the protocol of their drivers."""
+"""Contenders in other languages: how they are built, what stands in a row where one is not to be had, and the protocol
+of their drivers."""
 
 from __future__ import annotations
 

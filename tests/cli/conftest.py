@@ -105,9 +105,11 @@ def install(site: Path, code: str = PIGEON) -> None:
 
 @pytest.fixture
 def children_hear_signals() -> Iterator[None]:
-    """Children start with the default action of each signal, also where this run was started to ignore one (`nohup`, a shell's `&`).
+    """Children start with the default action of each signal, also where this run was started to ignore one (`nohup`, a
+    shell's `&`).
 
-    An ignored signal is inherited by a new program; one with a handler is not. The handler here does nothing: this run ignores it still.
+    An ignored signal is inherited by a new program; one with a handler is not. The handler here does nothing: this run
+    ignores it still.
     """
     told = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else []))
     ignored = [number for number in told if signal.getsignal(number) is signal.SIG_IGN]

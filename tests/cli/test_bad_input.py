@@ -1,4 +1,5 @@
-"""What is wrong is one sentence that names the key or value and the remedy; exit code 2, no traceback, nothing stored."""
+"""What is wrong is one sentence that names the key or value and the remedy; exit code 2, no traceback, nothing
+stored."""
 
 from __future__ import annotations
 

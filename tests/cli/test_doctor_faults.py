@@ -1,4 +1,5 @@
-"""`doctor` lists all faults of a file at once, each with its line, and what each plugin lacks; a worker logs the same beside its work."""
+"""`doctor` lists all faults of a file at once, each with its line, and what each plugin lacks; a worker logs the same
+beside its work."""
 
 from __future__ import annotations
 

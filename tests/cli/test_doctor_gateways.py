@@ -1,4 +1,5 @@
-"""`doctor` against a simulator of each gateway: right credentials are proved, wrong ones told in a sentence, and nobody is pushed to."""
+"""`doctor` against a simulator of each gateway: right credentials are proved, wrong ones told in a sentence, and nobody
+is pushed to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`fanout init`: what it writes is a configuration that works, nothing is overwritten, and no secret can be read by others."""
+"""`fanout init`: what it writes is a configuration that works, nothing is overwritten, and no secret can be read by
+others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`fanout keys`: the pair is real, what is printed can be pasted, and no key is ever overwritten or shown where it should not be."""
+"""`fanout keys`: the pair is real, what is printed can be pasted, and no key is ever overwritten or shown where it
+should not be."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def test_the_path_is_the_one_that_the_configuration_needs(shell: Any, monkeypatc
 
 @pytest.mark.parametrize("kind", ["vapid", "address", "signer"])
 def test_the_configuration_may_be_named_and_reads_what_is_printed(shell: Any, kind: str) -> None:
-    """What is pasted into the file that `--config` names is read by it, wherever the key was put and the program is started."""
+    """What is pasted into the file that `--config` names is read by it, wherever the key was put and the program is
+    started."""
     config = shell.folder / "etc" / "here.toml"
     config.parent.mkdir()
     words = ["api", "--kind", "signer"] if kind == "signer" else [kind]

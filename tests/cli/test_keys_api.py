@@ -1,4 +1,5 @@
-"""`fanout keys api`: what is printed can be pasted, the key works with it, and the configuration cannot call by itself."""
+"""`fanout keys api`: what is printed can be pasted, the key works with it, and the configuration cannot call by
+itself."""
 
 from __future__ import annotations
 

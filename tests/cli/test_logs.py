@@ -64,7 +64,8 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_the_events_are_what_the_engine_logs() -> None:
-    """Each text is that of a log call, with at least as many arguments as fields; and no call about a gate is forgotten."""
+    """Each text is that of a log call, with at least as many arguments as fields; and no call about a gate is
+    forgotten."""
     import ast
     from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""What looks makes no database: a misspelt path is told, and nothing is left behind. A location that SQLAlchemy would take is refused."""
+"""What looks makes no database: a misspelt path is told, and nothing is left behind. A location that SQLAlchemy would
+take is refused."""
 
 from __future__ import annotations
 

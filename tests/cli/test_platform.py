@@ -1,4 +1,5 @@
-"""What a platform asks of a worker: configuration from the environment alone, probes, systemd's notifications, exit codes."""
+"""What a platform asks of a worker: configuration from the environment alone, probes, systemd's notifications, exit
+codes."""
 
 from __future__ import annotations
 

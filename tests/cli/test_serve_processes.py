@@ -1,4 +1,5 @@
-"""Two `fanout serve` on one database, each with an open event stream: what one is told the other tells, and both end in time."""
+"""Two `fanout serve` on one database, each with an open event stream: what one is told the other tells, and both end in
+time."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ _READ = {"x86_64": "0", "aarch64": "63"}.get(platform.machine(), "") if sys.plat
 
 
 def on_a_terminal(shell: Any, *words: str, answer: bytes = b"", after: bytes = b"") -> tuple[int, str]:
-    """Run `fanout` on a pseudo-terminal of its own; type `answer` once it reads after `after` was shown. Exit code and what was shown."""
+    """Run `fanout` on a pseudo-terminal of its own; type `answer` once it reads after `after` was shown. Exit code and
+    what was shown."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -57,7 +58,8 @@ def on_a_terminal(shell: Any, *words: str, answer: bytes = b"", after: bytes = b
 
 
 def _wait_for_reading(pid: int) -> None:
-    """Until the process is in its system call on standard input: a signal between the prompt and that call is not seen before the next.
+    """Until the process is in its system call on standard input: a signal between the prompt and that call is not seen
+    before the next.
 
     Only Linux tells; elsewhere the test of Ctrl-C is skipped.
     """

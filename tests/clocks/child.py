@@ -1,8 +1,8 @@
 """A process whose clock is not right: `child.py work|shut|submit STORAGE`. It prints what it has come to, a line each.
 
 work     delivers until it is killed; prints its worker's name, then each notification that it sends
-shut     sends one notification to alice, whose gateway closes the binding for half a second; prints its id when it waits for that
-submit   sends one notification to alice, prints its id, and ends
+shut     sends one notification to alice, whose gateway closes the binding for half a second; prints its id when it
+waits for that submit   sends one notification to alice, prints its id, and ends
 """
 
 from __future__ import annotations

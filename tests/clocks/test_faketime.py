@@ -1,4 +1,5 @@
-"""Real processes whose clocks are ahead, behind, set while they run, or stopped: what others have accepted stays theirs."""
+"""Real processes whose clocks are ahead, behind, set while they run, or stopped: what others have accepted stays
+theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Transports and storages that a program hands over as objects, or as descriptors with their settings: no distribution is needed."""
+"""Transports and storages that a program hands over as objects, or as descriptors with their settings: no distribution
+is needed."""
 
 from __future__ import annotations
 

@@ -160,7 +160,8 @@ async def test_half_a_file_is_not_believed_though_it_is_a_document(world: World)
 
 
 async def test_a_link_to_a_folder_that_is_exchanged(tmp_path: Path) -> None:
-    """What Kubernetes does with a mounted ConfigMap or Secret: `..data` is renamed over, all files change at once, and times may not."""
+    """What Kubernetes does with a mounted ConfigMap or Secret: `..data` is renamed over, all files change at once, and
+    times may not."""
     for name, team, key in (("..1", "T", "first"), ("..2", "U", "other")):
         folder = tmp_path / name
         folder.mkdir()

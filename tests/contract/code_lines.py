@@ -3,8 +3,9 @@
     python tests/contract/code_lines.py                 the working tree beside the commits that its limits are of
     python tests/contract/code_lines.py REVISION …      any revisions of git
 
-A code line holds a token of the program: no docstring, no comment, no blank line. Counted is what the wheel has, `fanout` and `transports`.
-`START` is the commit whose counts the limits are made of; each limit is a share of its folder there.
+A code line holds a token of the program: no docstring, no comment, no blank line. Counted is what the wheel has,
+`fanout` and `transports`. `START` is the commit whose counts the limits are made of; each limit is a share of its
+folder there.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ ADDED = {
         "the laws of a single send in one operation and one commit, and of content that is certain to fit",
     ),
 }
-"""How many lines more a folder is held to at most, and for what that `START` had nothing of. The table says what it has without them."""
+"""How many lines more a folder is held to at most, and for what that `START` had nothing of. The table says what it has
+without them."""
 START_LINES = {
     "fanout": 955,
     "fanout/_pyinstaller": 23,
@@ -98,7 +100,8 @@ def _lines_outside_of_texts(source: str) -> set[int]:
 
 
 def folder_of(path: str) -> str:
-    """The folder that a file is counted with: `fanout/engine`, `transports/fanout_apns`, and `fanout` for a module in it.
+    """The folder that a file is counted with: `fanout/engine`, `transports/fanout_apns`, and `fanout` for a module in
+    it.
 
     `fanout/sync` was a module of it at `START`, and counts with it.
     """
@@ -146,7 +149,8 @@ def _git(root: Path, *words: str, given: bytes = b"") -> bytes | None:
 
 
 def circles(files: Mapping[str, str], within: str) -> list[list[str]]:
-    """Groups of modules below the package `within` that import each other in a circle. Imports for type checkers and in functions count."""
+    """Groups of modules below the package `within` that import each other in a circle. Imports for type checkers and in
+    functions count."""
     names = {_module(path): path for path in files}
     mine = [name for name in names if name == within or name.startswith(within + ".")]
     graph = {name: {each for each in _imports(name, names, files[names[name]]) if each in mine} for name in mine}
@@ -199,7 +203,8 @@ def limit_of(folder: str) -> int | None:
 
 
 def over(counts: Mapping[str, int], *, added: bool = False) -> dict[str, int]:
-    """The folders that have more lines than they may, and how many more; with `added`, beyond what is allowed for `ADDED` too."""
+    """The folders that have more lines than they may, and how many more; with `added`, beyond what is allowed for
+    `ADDED` too."""
     limits = {folder: limit for folder in counts if (limit := limit_of(folder)) is not None}
     if added:
         limits = {folder: limit + ADDED.get(folder, (0, ""))[0] for folder, limit in limits.items()}

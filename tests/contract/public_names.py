@@ -1,4 +1,5 @@
-"""The public functions and methods with their docstrings, as the contract tests read them: from the sources, without an import.
+"""The public functions and methods with their docstrings, as the contract tests read them: from the sources, without an
+import.
 
 FastAPI, aiohttp and asyncpg behind the public modules take seconds of a loaded machine to import.
 """
@@ -49,7 +50,8 @@ class Defined(NamedTuple):
 
 
 class Public(NamedTuple):
-    """A public function, method or property: the name that users write, where it is defined, of which class, and its docstring."""
+    """A public function, method or property: the name that users write, where it is defined, of which class, and its
+    docstring."""
 
     path: str
     module: str

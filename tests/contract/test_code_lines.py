@@ -1,4 +1,5 @@
-"""How much code there is, against the limits; what does not hold yet is printed by `python tests/contract/code_lines.py`."""
+"""How much code there is, against the limits; what does not hold yet is printed by `python
+tests/contract/code_lines.py`."""
 
 from __future__ import annotations
 

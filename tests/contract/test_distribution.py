@@ -37,7 +37,8 @@ KEPT = (
 
 
 def listed(target: str, root: Path = ROOT) -> set[str]:
-    """The files of a `wheel` or an `sdist` of that folder, without its metadata. Skips where hatchling is not installed."""
+    """The files of a `wheel` or an `sdist` of that folder, without its metadata. Skips where hatchling is not
+    installed."""
     pytest.importorskip("hatchling", reason="install hatchling (pip install -e '.[dev]')")
     from hatchling.builders.sdist import SdistBuilder
     from hatchling.builders.wheel import WheelBuilder
@@ -194,7 +195,8 @@ def test_no_name_is_deprecated() -> None:
 
 
 def test_the_package_of_the_tests_cannot_be_replaced_by_an_installed_one(tmp_path: Path) -> None:
-    """A folder `tests` without `__init__.py` gives way to any package of that name, wherever on the path a library has put it."""
+    """A folder `tests` without `__init__.py` gives way to any package of that name, wherever on the path a library has
+    put it."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "__init__.py").write_text("raise AssertionError('the stray one')\n")
     command = [sys.executable, "-c", "import tests.environments, fanout_kit; print(tests.__file__)"]

@@ -1,4 +1,5 @@
-"""The examples of the docstrings: there where users call, compiled, and run on a storage in memory where no network is needed."""
+"""The examples of the docstrings: there where users call, compiled, and run on a storage in memory where no network is
+needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The exceptions that docstrings of the engine promise: each is raised for a wrong call, and stands in that call's docstring."""
+"""The exceptions that docstrings of the engine promise: each is raised for a wrong call, and stands in that call's
+docstring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The docstring of each public function and method: what it returns, what it raises, the units of numbers, and an example where users call it.
+"""The docstring of each public function and method: what it returns, what it raises, the units of numbers, and an
+example where users call it.
 
 The sections are Google's, which the reference renders: `Args:`, `Returns:` or `Yields:`, `Raises:`, `Example:`.
 """
@@ -51,7 +52,8 @@ def entries(text: str, name: str) -> dict[str, str]:
 # -- returns
 
 _NOUN = re.compile(r"(The|A|An|Whether|All|Connections|Each|Every|How|One|No|Those|Seconds|Bytes) ")
-"""The first word of a sentence that says what a function is, so what it returns. It serves where there is no argument."""
+"""The first word of a sentence that says what a function is, so what it returns. It serves where there is no
+argument."""
 
 
 def unsaid(node: Function, text: str) -> bool:
@@ -73,7 +75,8 @@ def test_every_public_function_says_what_it_returns() -> None:
 
 @cache
 def faults() -> Mapping[str, frozenset[str]]:
-    """The exceptions that a docstring may name, each with the classes that it is one of: of `fanout`, and Python's own."""
+    """The exceptions that a docstring may name, each with the classes that it is one of: of `fanout`, and Python's
+    own."""
     found = {
         name: frozenset(each.__name__ for each in kind.__mro__)
         for name, kind in vars(builtins).items()
@@ -93,7 +96,8 @@ def faults() -> Mapping[str, frozenset[str]]:
 
 
 def _guarded(node: Function) -> Iterator[tuple[ast.AST, frozenset[str]]]:
-    """Each node of a function's body, with the exceptions that are caught around it. Functions within it are their own affair."""
+    """Each node of a function's body, with the exceptions that are caught around it. Functions within it are their own
+    affair."""
     waiting: list[tuple[ast.AST, frozenset[str]]] = [(each, frozenset()) for each in node.body]
     while waiting:
         each, caught = waiting.pop()
@@ -169,7 +173,8 @@ NOT_RAISED = {
 
 
 def unnamed_faults(each: Public) -> list[str]:
-    """The exceptions of a function that its docstring names in no `Raises:`; a kind stands for those of other functions."""
+    """The exceptions of a function that its docstring names in no `Raises:`; a kind stands for those of other
+    functions."""
     named = entries(each.text, "Raises").keys()
     return [
         name
@@ -280,7 +285,8 @@ def undescribed(node: ast.ClassDef) -> list[str]:
 
 
 def test_every_field_of_what_users_make_and_read_is_described() -> None:
-    """The fields of the contracts and of the configuration are named where they are read: in methods, and in tables of the pages."""
+    """The fields of the contracts and of the configuration are named where they are read: in methods, and in tables of
+    the pages."""
     assert not {
         path: fields
         for path, each in public_classes()

@@ -1,4 +1,5 @@
-"""The page about a storage of one's own names each member of the driver, of the port and of the table of hot statements."""
+"""The page about a storage of one's own names each member of the driver, of the port and of the table of hot
+statements."""
 
 from __future__ import annotations
 

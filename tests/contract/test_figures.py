@@ -1,4 +1,5 @@
-"""The figures of all pages are those of one run: `benchmarks/figures.json`, which `python -m benchmarks report --write` writes."""
+"""The figures of all pages are those of one run: `benchmarks/figures.json`, which `python -m benchmarks report --write`
+writes."""
 
 from __future__ import annotations
 

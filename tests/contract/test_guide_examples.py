@@ -1,4 +1,5 @@
-"""The blocks of the guides that are parts of a program or of a shell session, each in the place that it is written for."""
+"""The blocks of the guides that are parts of a program or of a shell session, each in the place that it is written
+for."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ KIT = modules("tests/kit")
 
 @cache
 def imports(name: str, file: Path) -> frozenset[str]:
-    """Every module that this one imports, at its top or inside a function; a name from a package as package.name. Each file is parsed once."""
+    """Every module that this one imports, at its top or inside a function; a name from a package as package.name. Each
+    file is parsed once."""
     return frozenset(_imports(name, file))
 
 

@@ -1,4 +1,5 @@
-"""The table in docs/transports.md of one notification in four forms, held row by row to what the four transports really make."""
+"""The table in docs/transports.md of one notification in four forms, held row by row to what the four transports really
+make."""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def test_the_table_has_every_field_of_a_notification() -> None:
 @pytest.mark.parametrize("transport", FORMS)
 @pytest.mark.parametrize("row", FIELDS)
 def test_what_a_field_becomes(row: str, transport: str) -> None:
-    """Each name in backticks stands for something that is there with the field and not without it; a dash for nothing."""
+    """Each name in backticks stands for something that is there with the field and not without it; a dash for
+    nothing."""
     cell = ROWS[row][transport]
     plain = (
         Notification(id=ID, title="T")

@@ -1,4 +1,5 @@
-"""The table in docs/metrics.md is the list of the metrics in the code. `python tests/contract/test_metrics_page.py` writes it."""
+"""The table in docs/metrics.md is the list of the metrics in the code. `python tests/contract/test_metrics_page.py`
+writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What storage writes by number stands in one place: bytes of the state map, lanes, and what ends when a binding can send again."""
+"""What storage writes by number stands in one place: bytes of the state map, lanes, and what ends when a binding can
+send again."""
 
 from __future__ import annotations
 

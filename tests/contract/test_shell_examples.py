@@ -50,7 +50,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 def test_the_shell_in_the_readme(tmp_path: Path, run: Run) -> None:
-    """`init` in a folder of its own: its push goes to a simulator, and what follows goes to a scripted transport. `serve`: test_walk."""
+    """`init` in a folder of its own: its push goes to a simulator, and what follows goes to a scripted transport.
+    `serve`: test_walk."""
     lines = commands(EXAMPLES["shell"])
     assert len(lines) <= 10
     assert all(words[0] == "fanout" for words in lines)
@@ -77,7 +78,8 @@ def test_the_shell_in_the_readme(tmp_path: Path, run: Run) -> None:
 
 
 def test_the_lines_of_an_import(tmp_path: Path, run: Run) -> None:
-    """The file of the guide on migrating, and its commands; the bindings are those of the transports, and nothing is sent."""
+    """The file of the guide on migrating, and its commands; the bindings are those of the transports, and nothing is
+    sent."""
     (lines,) = blocks("json", PAGES["docs/migrating.md"])
     (block,) = [each for each in blocks("sh", PAGES["docs/migrating.md"]) if "import" in each]
     (tmp_path / "devices.ndjson").write_text(lines)

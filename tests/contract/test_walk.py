@@ -1,4 +1,5 @@
-"""The service in docs/service.md and README.md: its configuration is one, its app mounts, and its walk is walked with curl, as it stands."""
+"""The service in docs/service.md and README.md: its configuration is one, its app mounts, and its walk is walked with
+curl, as it stands."""
 
 from __future__ import annotations
 

@@ -130,7 +130,8 @@ def test_which_token_stands() -> None:
 
 
 class Desk:
-    """One worker and its storage: calls that commit, answer and get lost at any moment, and looks that are answered late."""
+    """One worker and its storage: calls that commit, answer and get lost at any moment, and looks that are answered
+    late."""
 
     def __init__(self) -> None:
         self.held: set[tuple[int, int]] = set()

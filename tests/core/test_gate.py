@@ -19,7 +19,8 @@ POLICY = Policy()
 
 
 class GateMachine(RuleBasedStateMachine):
-    """A closed gate admits nobody; past its time it admits one, and two more when that one has succeeded; then it opens."""
+    """A closed gate admits nobody; past its time it admits one, and two more when that one has succeeded; then it
+    opens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +178,8 @@ def test_a_new_outage_ends_the_ramp() -> None:
 def test_after_an_outage_of_connections_the_first_probe_goes_within_a_second_and_a_half(
     seed: int, outage: float
 ) -> None:
-    """Gate and pool together: each probe's request waits for the pool's next connect, which fails until the outage is over."""
+    """Gate and pool together: each probe's request waits for the pool's next connect, which fails until the outage is
+    over."""
     rng, gate, reconnect = random.Random(seed), Gate(POLICY), Reconnect(PoolSettings())
     now, tried = 0.0, 0
     while now < outage:

@@ -1,4 +1,5 @@
-"""What a caller gives is judged at the door: by the field's name, without its content, and by one rule for each kind of value."""
+"""What a caller gives is judged at the door: by the field's name, without its content, and by one rule for each kind of
+value."""
 
 from __future__ import annotations
 

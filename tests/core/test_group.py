@@ -1,4 +1,5 @@
-"""A group's queue, without an engine: lanes take turns by their weights, and leases of one lane take turns with each other."""
+"""A group's queue, without an engine: lanes take turns by their weights, and leases of one lane take turns with each
+other."""
 
 from __future__ import annotations
 

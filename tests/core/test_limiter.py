@@ -137,7 +137,8 @@ def test_an_outage_that_is_probed_one_at_a_time_leaves_most_of_the_limit() -> No
 
 @pytest.mark.parametrize(("rate", "least"), [(20_000, 500), (4_000, 100)])
 def test_answers_that_take_long_from_the_beginning_are_no_slowness(rate: int, least: int) -> None:
-    """Half are answered at once, half after 0.4 s; of what is sent first the quick half is heard of first. One in eight is heard of."""
+    """Half are answered at once, half after 0.4 s; of what is sent first the quick half is heard of first. One in eight
+    is heard of."""
     limiter, limit = Limiter(), 1000
     late = [0] * 8  # what is to be answered in the next windows of 50 ms
     for _ in range(400):

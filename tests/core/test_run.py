@@ -1,4 +1,5 @@
-"""A run: each index is answered once, whatever a transport says and when; ids made together are those made one by one."""
+"""A run: each index is answered once, whatever a transport says and when; ids made together are those made one by
+one."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ tried = st.builds(
 @settings(max_examples=2000, deadline=None)
 @given(outcomes, tried, st.integers(0, 2**32))
 def test_every_decision_is_lawful(outcome: Outcome, delivery: Attempted, seed: int) -> None:
-    """Nothing is due after the TTL, nothing is tried more often than allowed, nothing waits in the past, doubt is obeyed."""
+    """Nothing is due after the TTL, nothing is tried more often than allowed, nothing waits in the past, doubt is
+    obeyed."""
     decision = decide(outcome, delivery, POLICY, NOW, random.Random(seed))
 
     match decision:

@@ -100,7 +100,8 @@ def test_retry_after(value: str, seconds: float | None) -> None:
 
 @pytest.mark.parametrize("off", [0.0, 8 * 3600.0, -8 * 3600.0])
 def test_a_date_to_wait_for_counts_from_the_answers_own(off: float) -> None:
-    """Ours may be hours off: what the gateway dates is so long after its answer, and not after what we think of the time."""
+    """Ours may be hours off: what the gateway dates is so long after its answer, and not after what we think of the
+    time."""
     ours = datetime(2027, 1, 1, tzinfo=UTC).timestamp() + off
     said = "Fri, 01 Jan 2027 00:00:10 GMT"
 

@@ -1,4 +1,5 @@
-"""How much is leased ahead, over the whole space: never idle for want of room, never more than is meant, and none at the cost of another."""
+"""How much is leased ahead, over the whole space: never idle for want of room, never more than is meant, and none at
+the cost of another."""
 
 from __future__ import annotations
 

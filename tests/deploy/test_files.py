@@ -1,4 +1,5 @@
-"""The image, the Compose file and the units: what linters would say of them, and what this program believes of itself."""
+"""The image, the Compose file and the units: what linters would say of them, and what this program believes of
+itself."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def commands() -> list[list[str]]:
 
 
 def test_the_image_is_as_linters_want_it() -> None:
-    """What hadolint asks: a base with a version, no root at the end, exec forms, no cache of pip, no ADD, no `latest`."""
+    """What hadolint asks: a base with a version, no root at the end, exec forms, no cache of pip, no ADD, no
+    `latest`."""
     found = steps()
     bases = [rest for name, rest in found if name == "FROM"]
     assert dict(part.split("=") for name, part in found if name == "ARG")["PYTHON"].endswith("-slim-bookworm")

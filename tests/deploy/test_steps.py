@@ -1,4 +1,5 @@
-"""The image's steps, run in a root of its own where no container engine is at hand; then the program in it, as the image starts it."""
+"""The image's steps, run in a root of its own where no container engine is at hand; then the program in it, as the
+image starts it."""
 
 from __future__ import annotations
 

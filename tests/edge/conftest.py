@@ -1,4 +1,5 @@
-"""A service on a socket for the tests of this folder, which speak bytes; and makes `edgerig` importable under `--import-mode=importlib`."""
+"""A service on a socket for the tests of this folder, which speak bytes; and makes `edgerig` importable under
+`--import-mode=importlib`."""
 
 from __future__ import annotations
 

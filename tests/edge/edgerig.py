@@ -1,4 +1,5 @@
-"""A service of two apps on a socket, spoken to in bytes; and the proxies that stand before it. Imported by the tests of this folder."""
+"""A service of two apps on a socket, spoken to in bytes; and the proxies that stand before it. Imported by the tests of
+this folder."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ class Rig:
         return host.strip("[]"), int(port)
 
     async def say(self, data: bytes, *, address: tuple[str, int] | None = None) -> list[Answer]:
-        """Everything that is answered to these bytes until the other end closes, or says nothing more for a request that is whole."""
+        """Everything that is answered to these bytes until the other end closes, or says nothing more for a request
+        that is whole."""
         return await say(address or self.address, data)
 
     async def one(self, data: bytes, *, address: tuple[str, int] | None = None) -> Answer:

@@ -35,7 +35,8 @@ NGINX = "location / {{ proxy_pass http://{host}:{port}; }}"
 
 @asynccontextmanager
 async def nginx(folder: Path, to: Address, server: str = NGINX, block: str = "") -> AsyncIterator[Address]:
-    """nginx with these lines of a server: by default the bare `proxy_pass`, which is HTTP/1.0, rewrites Host and adds no mark.
+    """nginx with these lines of a server: by default the bare `proxy_pass`, which is HTTP/1.0, rewrites Host and adds
+    no mark.
 
     `block` is a whole `server { … }` instead, in which LISTEN stands for the address.
     """

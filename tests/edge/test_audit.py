@@ -1,4 +1,5 @@
-"""`GET /v1/audit`: what was done to an app, for an operator's key of that app alone, with the caller and without a user's id."""
+"""`GET /v1/audit`: what was done to an app, for an operator's key of that app alone, with the caller and without a
+user's id."""
 
 from __future__ import annotations
 

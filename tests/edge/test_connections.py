@@ -1,4 +1,5 @@
-"""How many connections there may be, in all and of one peer, and which of them end: over real sockets, and as a rule over all histories."""
+"""How many connections there may be, in all and of one peer, and which of them end: over real sockets, and as a rule
+over all histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`GET /v1/export`: what is held of a user, for a key that may do all that the app may; a line a record, until `end`."""
+"""`GET /v1/export`: what is held of a user, for a key that may do all that the app may; a line a record, until
+`end`."""
 
 from __future__ import annotations
 

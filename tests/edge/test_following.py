@@ -1,4 +1,5 @@
-"""`[service]` of a file that changes while the service runs: keys, limits, origins and proxies follow it, whole or not at all."""
+"""`[service]` of a file that changes while the service runs: keys, limits, origins and proxies follow it, whole or not
+at all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The edge under nonsense in bytes: HTTP/1.1's grammar, chunks, trailers, gzip, JSON, tokens and NDJSON, each a little wrong.
+"""The edge under nonsense in bytes: HTTP/1.1's grammar, chunks, trailers, gzip, JSON, tokens and NDJSON, each a little
+wrong.
 
-Whatever comes, no answer is a 500, nothing hangs, and the process stays as large as it was. The short form has some hundred inputs;
-`make soak` has 100,000.
+Whatever comes, no answer is a 500, nothing hangs, and the process stays as large as it was. The short form has some
+hundred inputs; `make soak` has 100,000.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def input_of(draw: random.Random) -> bytes:
 
 
 async def heard(rig: Rig, data: bytes) -> bytes:
-    """What is answered, until the connection is closed or nothing more comes for a moment: much of what is sent has no end."""
+    """What is answered, until the connection is closed or nothing more comes for a moment: much of what is sent has no
+    end."""
     reader, writer = await asyncio.open_connection(*rig.address)
     found = b""
     try:

@@ -1,4 +1,5 @@
-"""The pages on which keys are pasted: nothing from elsewhere, nothing in a frame; and answers that no cache may keep."""
+"""The pages on which keys are pasted: nothing from elsewhere, nothing in a frame; and answers that no cache may
+keep."""
 
 from __future__ import annotations
 

@@ -212,5 +212,6 @@ async def test_links_and_peers_through_a_proxy(name: str, tmp_path: Path) -> Non
         assert found.headers["location"].startswith("https://push.example.com/v1/notifications/")
         direct = await rig.one(said.replace(b"6.6.6.6", b"7.7.7.7"))
     assert direct.status == 202
-    # The proxy's own peer is this machine, which is trusted: the search goes on to what the client wrote, as behind two proxies.
+    # The proxy's own peer is this machine, which is trusted: the search goes on to what the client wrote, as behind two
+    # proxies.
     assert [each.peer for each in seen] == ["6.6.6.6", "7.7.7.7"]

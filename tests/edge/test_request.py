@@ -110,7 +110,8 @@ async def test_pipelined_requests_are_each_asked_for_a_credential(rig: Rig) -> N
 
 
 async def test_what_comes_behind_a_request_to_change_protocols_is_no_request(rig: Rig) -> None:
-    """The parser takes the body of such a request for the new protocol: on a proxy's shared connection it would be the next request."""
+    """The parser takes the body of such a request for the new protocol: on a proxy's shared connection it would be the
+    next request."""
     inner = request("DELETE", "/v1/users/alice", AUTH)
     outer = post("Connection: Upgrade", "Upgrade: h2c", body=inner)
     head, body = outer[: -len(inner)], inner
@@ -147,7 +148,8 @@ MENDED = {
         "bare LF in a chunk",
     },
 }
-"""What each program (Debian's) sends on as one clear request of its own making, so that nothing is left to be read in two ways."""
+"""What each program (Debian's) sends on as one clear request of its own making, so that nothing is left to be read in
+two ways."""
 
 
 @pytest.mark.external

@@ -1,4 +1,5 @@
-"""What a key of each role may do, on every route that there is; and metrics, which are there for an operator of the own app alone."""
+"""What a key of each role may do, on every route that there is; and metrics, which are there for an operator of the own
+app alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""TLS in `fanout serve`: a certificate that is renewed in place, and clients' certificates as credentials of an app's server."""
+"""TLS in `fanout serve`: a certificate that is renewed in place, and clients' certificates as credentials of an app's
+server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A worker in a process of its own, to be killed and stopped: it writes down what it sends, and answers after a while."""
+"""A worker in a process of its own, to be killed and stopped: it writes down what it sends, and answers after a
+while."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ async def running(
     )
     async with engine:
         yield engine, next(iter(made.values()))
-    # What a group took has ended or was given up, each once; nothing waits in a queue; and each sum is that of its parts.
+    # What a group took has ended or was given up, each once; nothing waits in a queue; and each sum is that of its
+    # parts.
     for state in engine._states:
         groups = state.groups.values()
         left = {

@@ -15,7 +15,8 @@ from fanout.testing.scripted import Script, ScriptedMessage, ScriptedTransport
 
 
 class Runner(ScriptedTransport):
-    """Starts what `starts` says (all), and answers each index by the script, in a callback; `held` ones when the test says so."""
+    """Starts what `starts` says (all), and answers each index by the script, in a callback; `held` ones when the test
+    says so."""
 
     def __init__(self, script: Script | None = None, *, capacity: int = 1000) -> None:
         super().__init__(*([script] if script else []), capacity=capacity)

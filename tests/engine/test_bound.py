@@ -52,7 +52,8 @@ class Trial:
         self.storage = Silent(StorageContext(clock=loop))
         self.sent: list[float] = []
         self.crash = self.partition = 0
-        """What is sent again after a crash at the worst moment before that, and what once it has been silent for long."""
+        """What is sent again after a crash at the worst moment before that, and what once it has been silent for
+        long."""
         self._rng = random.Random(1)
 
     def script(self, message: ScriptedMessage, delivery: Delivery) -> asyncio.Future[Outcome]:

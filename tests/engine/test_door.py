@@ -1,4 +1,5 @@
-"""The engine's door: a call from another loop does nothing at all; what cannot be stored is refused before anything is."""
+"""The engine's door: a call from another loop does nothing at all; what cannot be stored is refused before anything
+is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is due later is sent when it is due: nothing here is found by a look that nobody asked for (see `conftest.told_or_asleep`)."""
+"""What is due later is sent when it is due: nothing here is found by a look that nobody asked for (see
+`conftest.told_or_asleep`)."""
 
 from __future__ import annotations
 

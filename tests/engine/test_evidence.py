@@ -1,4 +1,5 @@
-"""No verdict from one witness: what one endpoint, notification, connection or plugin fault says holds back nobody else."""
+"""No verdict from one witness: what one endpoint, notification, connection or plugin fault says holds back nobody
+else."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ async def asked(transport: ScriptedTransport, address: str) -> None:
 @pytest.mark.parametrize("accusation", ACCUSATIONS, ids=repr)
 @pytest.mark.parametrize("lane", ["normal", "urgent"])
 async def test_one_stale_endpoint_stops_no_other(accusation: Outcome, lane: Any) -> None:
-    """Whatever it says of its group, quota, binding or app: it waits alone, under its own reason, and all others are served."""
+    """Whatever it says of its group, quota, binding or app: it waits alone, under its own reason, and all others are
+    served."""
     heard = Heard()
 
     def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
@@ -138,7 +140,8 @@ async def test_one_notification_that_the_gateway_cannot_take_delays_no_alert() -
 
 
 async def test_one_notification_alone_closes_the_gate_and_the_next_one_opens_it() -> None:
-    """With nothing else about, its endpoints are witnesses enough; another notification is the probe, and does not wait."""
+    """With nothing else about, its endpoints are witnesses enough; another notification is the probe, and does not
+    wait."""
     heard = Heard()
 
     def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
@@ -358,7 +361,8 @@ async def test_a_new_credential_is_believed_only_after_its_own_first_acceptance(
 async def test_a_probe_that_comes_to_nothing_leaves_the_gate_of_its_notification_topic_or_standing_to_the_next(
     narrow: str, nothing: Outcome
 ) -> None:
-    """It was not sent, or met something else: the next probe goes at once, and not two requests' deadlines later (2 hours here)."""
+    """It was not sent, or met something else: the next probe goes at once, and not two requests' deadlines later (2
+    hours here)."""
     heard = Heard()
     trouble = {
         "notification": Unavailable("unknown", reason="500"),

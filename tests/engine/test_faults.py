@@ -141,7 +141,8 @@ async def test_a_clock_that_jumps_loses_and_repeats_nothing(jump: float) -> None
 
 
 async def test_a_wrong_topic_does_not_empty_the_directory() -> None:
-    """Every device "dead" at once means that we are wrong: none is believed, and most of them wait until it is mended."""
+    """Every device "dead" at once means that we are wrong: none is believed, and most of them wait until it is
+    mended."""
     wrong = True
     async with running(lambda m, d: Gone("BadDeviceToken", certain=False) if wrong else ACCEPTED) as (
         engine,

@@ -170,7 +170,8 @@ async def test_a_worker_that_stood_still_believes_in_nothing(tmp_path: Path) -> 
                 await until(back)
                 again = await submitter.send(HI, "user:alice")
                 assert (await again.wait(60)).counts["accepted"] == 100
-            # What was in its hands when it stopped was delivered by the other. It may have been about to begin one send.
+            # What was in its hands when it stopped was delivered by the other. It may have been about to begin one
+            # send.
             assert sent(log).count(receipt.id) <= before + 1
             assert (await submitter.status(receipt.id)).counts["accepted"] == 100
 

@@ -1,4 +1,5 @@
-"""The pump: deliveries go in runs, each delivery of a run ends once, and whatever a transport does with a run costs no other."""
+"""The pump: deliveries go in runs, each delivery of a run ends once, and whatever a transport does with a run costs no
+other."""
 
 from __future__ import annotations
 

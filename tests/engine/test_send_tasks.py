@@ -1,4 +1,5 @@
-"""The tasks of single sends: as many as are under way, used again by every group and binding, and ended when they are needed no more."""
+"""The tasks of single sends: as many as are under way, used again by every group and binding, and ended when they are
+needed no more."""
 
 from __future__ import annotations
 

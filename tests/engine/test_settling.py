@@ -1,4 +1,5 @@
-"""When results are settled: at once where no answer is to come, else once a checkpoint. No test here waits for a checkpoint of an hour."""
+"""When results are settled: at once where no answer is to come, else once a checkpoint. No test here waits for a
+checkpoint of an hour."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ async def test_the_last_answer_of_several_settles_all_of_them() -> None:
 
 
 async def test_what_waits_for_another_worker_asks_storage_once_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancel that another worker has yet to confirm is said again at a steady pace: settlements of nothing do not hurry it."""
+    """A cancel that another worker has yet to confirm is said again at a steady pace: settlements of nothing do not
+    hurry it."""
     calls = 0
     async with running(policy=Policy(checkpoint=0.5, lease=5.0)) as (engine, _):
         await register(engine, "alice", "phone")
@@ -120,7 +122,8 @@ def test_a_settlement_is_complete_when_no_delivery_in_hand_is_without_an_answer(
 
 
 def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
-    """Answers to single sends come one after the other, the oldest first: the leases that have ended wait for their settlement."""
+    """Answers to single sends come one after the other, the oldest first: the leases that have ended wait for their
+    settlement."""
     hand = Hand()
     leases = {number: InHand(number, 1, hand) for number in range(1000)}
     settler: Any = SimpleNamespace(states=[SimpleNamespace(leases=leases, hand=hand)])

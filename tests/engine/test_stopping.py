@@ -27,7 +27,8 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def slowly(storage: Any, name: str, go_on: asyncio.Event, *, after: bool = False) -> list[Any]:
-    """An operation of storage that waits before it is done (or before it says so), once; what it was asked, or answered."""
+    """An operation of storage that waits before it is done (or before it says so), once; what it was asked, or
+    answered."""
     calls: list[Any] = []
     own: Callable[..., Awaitable[Any]] = getattr(storage, name)
 
@@ -99,7 +100,8 @@ async def test_what_another_process_stops_while_it_is_leased_here_is_not_sent(ho
 
 
 class Held(ScriptedTransport):
-    """Answers when the test says so; `runs`: it starts deliveries in runs, of which each that is begun again goes by `send`."""
+    """Answers when the test says so; `runs`: it starts deliveries in runs, of which each that is begun again goes by
+    `send`."""
 
     def __init__(self, *, runs: bool) -> None:
         super().__init__(self.answer_later, capacity=5)

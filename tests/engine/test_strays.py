@@ -1,4 +1,5 @@
-"""Leases that storage made and whose answers were lost: given back by their own worker, and never while a call may bring them."""
+"""Leases that storage made and whose answers were lost: given back by their own worker, and never while a call may
+bring them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`wait` for what was accepted here: no question to storage where the settlement tells the end, and none forgotten where it does not."""
+"""`wait` for what was accepted here: no question to storage where the settlement tells the end, and none forgotten
+where it does not."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ HI = Notification(title="Hi")
 
 
 def asked(storage: Any, settled: Any) -> list[str]:
-    """The ids of which storage is asked the status from now on; what it answers to settlements goes through `settled`."""
+    """The ids of which storage is asked the status from now on; what it answers to settlements goes through
+    `settled`."""
     ids: list[str] = []
     read, settle = storage.status, storage.settle
 
@@ -59,7 +61,8 @@ async def test_the_final_status_that_a_settlement_tells_is_not_read() -> None:
 
 
 async def test_an_end_that_nobody_here_was_told_is_found() -> None:
-    """As if another process had settled it, before the wait began and before anybody looked at what has changed since."""
+    """As if another process had settled it, before the wait began and before anybody looked at what has changed
+    since."""
     storage: Any = fresh_storage()
     seen = asyncio.Event()
 

@@ -1,4 +1,5 @@
-"""Clocks that are set and machines that are suspended: seen once, and what was made by the old clock waits no longer than it was to."""
+"""Clocks that are set and machines that are suspended: seen once, and what was made by the old clock waits no longer
+than it was to."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ def engine_of(clock: Off, storage: object, transport: ScriptedTransport, backoff
     ],
 )
 async def test_a_machine_that_boots_ahead_and_is_put_right_waits_no_longer(trouble: Outcome, restart: bool) -> None:
-    """A gate of seconds that was closed by a clock 8 h ahead is closed for seconds, in hand, in storage, and after a restart."""
+    """A gate of seconds that was closed by a clock 8 h ahead is closed for seconds, in hand, in storage, and after a
+    restart."""
     well = False
 
     async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:

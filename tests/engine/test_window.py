@@ -1,4 +1,5 @@
-"""Four workers on one queue, on a clock that jumps to whatever is due next: what one leases ahead keeps nothing from the others."""
+"""Four workers on one queue, on a clock that jumps to whatever is due next: what one leases ahead keeps nothing from
+the others."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*>=\s*([0-9][0-9.]*
 
 
 def floors(project: Mapping[str, object]) -> dict[str, str]:
-    """The lowest version of each library that users may have, of `[project]` of a pyproject.toml. Raises `ValueError` for one without."""
+    """The lowest version of each library that users may have, of `[project]` of a pyproject.toml. Raises `ValueError`
+    for one without."""
     extras = project["optional-dependencies"]
     assert isinstance(extras, dict)
     found = {}

@@ -53,12 +53,13 @@ _LONG = frozenset(
         63,
     )
 )
-"""Rows whose short form takes long too and whose neighbours show much the same, or that are about time, which a short form does not
-judge: `make faults-short` and `make faults` run them, `make test` does not."""
+"""Rows whose short form takes long too and whose neighbours show much the same, or that are about time, which a short
+form does not judge: `make faults-short` and `make faults` run them, `make test` does not."""
 
 
 def cases(rows: list[Row]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """A test function for these rows. What other files prove runs there; what nothing can run is skipped with the reason."""
+    """A test function for these rows. What other files prove runs there; what nothing can run is skipped with the
+    reason."""
 
     @pytest.mark.anyio
     @pytest.mark.timeout(1800)

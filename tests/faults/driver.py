@@ -1,8 +1,10 @@
 """The driver: submits what its plan says, and writes each id down after `send` has returned, not before.
 
-    tests.faults.driver CONFIG LOG PLAN       PLAN is JSON: {"rounds": [[[target, {notification…}, idempotency key or null], …], …]}
+    tests.faults.driver CONFIG LOG PLAN       PLAN is JSON: {"rounds": [[[target, {notification…}, idempotency key or
+    null], …], …]}
 
-Each round is one `send_many`, or, with `"single": true`, as many concurrent `send`. A line of the log is the id, a space, and the idempotency key.
+Each round is one `send_many`, or, with `"single": true`, as many concurrent `send`. A line of the log is the id, a
+space, and the idempotency key.
 """
 
 from __future__ import annotations

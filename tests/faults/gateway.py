@@ -1,7 +1,7 @@
 """A gateway of the fault run: a transport's simulator in a process of its own, told through a socket how to misbehave.
 
-It is the simulator of `fanout.testing.simulator` with what the table asks for besides its `Faults`: a capacity, a timeline of what it was
-offered, a check of expiry by its own clock, answers that are mutated, tokens that are counted.
+It is the simulator of `fanout.testing.simulator` with what the table asks for besides its `Faults`: a capacity, a
+timeline of what it was offered, a check of expiry by its own clock, answers that are mutated, tokens that are counted.
 """
 
 from __future__ import annotations

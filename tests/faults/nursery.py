@@ -1,7 +1,9 @@
-"""A process that has imported everything and forks: each child is a process of its own, ready in a few hundredths of a second.
+"""A process that has imported everything and forks: each child is a process of its own, ready in a few hundredths of a
+second.
 
-Starting Python takes half a second of which a kill proves nothing; a thousand kills would be ten minutes of imports. A child shares
-nothing with its parent or siblings but the modules' code: it opens its own files, database and connections.
+Starting Python takes half a second of which a kill proves nothing; a thousand kills would be ten minutes of imports. A
+child shares nothing with its parent or siblings but the modules' code: it opens its own files, database and
+connections.
 """
 
 from __future__ import annotations
@@ -106,8 +108,8 @@ class Nursery:
     ) -> Child:
         """A child that calls `main` (`module:function`) with these words as `sys.argv`.
 
-        `limits` are names of RLIMIT_… with their value. `uid` is another user to be, and `network` the network namespace to be in, for
-        who runs as root.
+        `limits` are names of RLIMIT_… with their value. `uid` is another user to be, and `network` the network
+        namespace to be in, for who runs as root.
         """
         pid = self._ask(
             spawn=main,

@@ -1,4 +1,5 @@
-"""Runs rows: one at a time, each in a folder of its own, and says what came of it. Alone decides what a finding is worth."""
+"""Runs rows: one at a time, each in a folder of its own, and says what came of it. Alone decides what a finding is
+worth."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Verdict:
 
 
 def verdict(finding: Finding, *, long: bool) -> Verdict:
-    """Counts are judged in each form. Time is judged in the long one: the short one runs beside other tests on a busy machine."""
+    """Counts are judged in each form. Time is judged in the long one: the short one runs beside other tests on a busy
+    machine."""
     if finding.time is None:
         time_word = ""
     elif long:
@@ -122,7 +124,8 @@ class Run:
 
 
 def line(row: Row, said: Verdict, seconds: float) -> str:
-    """A row on one line: its number, the verdict, what it is, what was measured, what is said of its time, and the limit."""
+    """A row on one line: its number, the verdict, what it is, what was measured, what is said of its time, and the
+    limit."""
     parts = [f"{row.number:>2}  {said.word:<7}  {row.figure}"]
     if said.finding is None:
         parts.append(row.why)

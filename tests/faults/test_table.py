@@ -1,4 +1,5 @@
-"""The table is whole: each row is measured, proved elsewhere or not run for a reason; and no failpoint without a row."""
+"""The table is whole: each row is measured, proved elsewhere or not run for a reason; and no failpoint without a
+row."""
 
 from __future__ import annotations
 

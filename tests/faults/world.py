@@ -54,7 +54,8 @@ class Form:
 
 
 async def until(condition: Callable[[], Any], timeout: float = 30.0, what: str = "the awaited state") -> Any:
-    """Look every 5 ms until it is true (or an awaitable of something true); what it said. Raises `TimeoutError` that names it."""
+    """Look every 5 ms until it is true (or an awaitable of something true); what it said. Raises `TimeoutError` that
+    names it."""
     began = time.monotonic()
     while True:
         found = condition()
@@ -193,8 +194,8 @@ class World:
         return list(dict.fromkeys(line.split(" ")[0] for line in lines if len(line) >= 36))
 
     async def drain(self, patience: float = 120.0) -> Child:
-        """A last worker that runs until nothing is left. Raises if it does not end well, or no push arrives for `patience` seconds:
-        how long all of it takes says how busy the machine is.
+        """A last worker that runs until nothing is left. Raises if it does not end well, or no push arrives for
+        `patience` seconds: how long all of it takes says how busy the machine is.
         """
         child = self.work("--drain")
         arrived, moved = self.arrived, time.monotonic()
@@ -222,7 +223,8 @@ class World:
         await until(lambda: self.gateway.arrived > before or any(child.ended for child in unless), what="a push")
 
     async def working(self, *workers: Child) -> None:
-        """Wait until each of these workers has opened its storage, or one has ended: what fails before that is a start that failed."""
+        """Wait until each of these workers has opened its storage, or one has ended: what fails before that is a start
+        that failed."""
         await until(
             lambda: all("Working on" in child.said for child in workers) or any(child.ended for child in workers),
             60,
@@ -259,7 +261,8 @@ def driver_main() -> int:
 def document(
     storage: str, types: Mapping[str, Any], bindings: Mapping[str, Mapping[str, Any]], policy: Mapping[str, Any]
 ) -> str:
-    """A configuration file: `types` maps a binding to its transport's name (or a gateway, which has one). A binding may be `app/name`."""
+    """A configuration file: `types` maps a binding to its transport's name (or a gateway, which has one). A binding may
+    be `app/name`."""
     lines = [f"storage = {toml_value(storage)}"]
     for name, settings in bindings.items():
         app, _, binding = name.rpartition("/")

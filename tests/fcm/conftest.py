@@ -63,7 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(folder: Path) -> Open:
-    """`async with opened(clock=…, simulator={…}, …) as (simulator, transport)`; the rest are the transport's settings."""
+    """`async with opened(clock=…, simulator={…}, …) as (simulator, transport)`; the rest are the transport's
+    settings."""
 
     @asynccontextmanager
     async def open_both(

@@ -1,4 +1,5 @@
-"""Application default credentials: google-auth is asked the same, and says the same to the same endpoints; then real sockets."""
+"""Application default credentials: google-auth is asked the same, and says the same to the same endpoints; then real
+sockets."""
 
 from __future__ import annotations
 
@@ -191,7 +192,8 @@ async def test_googles_own_library_asks_the_same(name: str, tmp_path: Path) -> N
     values = cases(tmp_path)[name]
     mine, google = await ours(values), theirs(values)
     if name == "impersonated by a user":
-        # It asks for the scope of the impersonation, too; the refresh token has what the user granted, whatever is asked.
+        # It asks for the scope of the impersonation, too; the refresh token has what the user granted, whatever is
+        # asked.
         for _, _, _, form in (mine[1][0], google[1][0]):
             form.pop("scope", None)
     for _, _, _, form in google[1] + mine[1]:

@@ -88,7 +88,8 @@ async def test_a_wrong_apple_credential_holds_apple_devices_and_android_goes_on(
 
 @pytest.mark.parametrize("platform", ["", "ios"])
 async def test_one_developers_iphone_stops_nobody(folder: Path, storage: str, platform: str) -> None:
-    """Its token alone is refused for Apple's sake: iOS, web and Android devices go on, whether its platform is known or not."""
+    """Its token alone is refused for Apple's sake: iOS, web and Android devices go on, whether its platform is known or
+    not."""
     async with running(folder, storage) as (engine, google):
         phone = {"token": google.address(0, "ios"), **({"platform": platform} if platform else {})}
         await engine.endpoints.register(user="eve", binding="fcm", address=phone)

@@ -1,4 +1,5 @@
-"""Google's own library as a client of the simulator: what we take for Google's rules is at least what Google's library lives by."""
+"""Google's own library as a client of the simulator: what we take for Google's rules is at least what Google's library
+lives by."""
 
 from __future__ import annotations
 

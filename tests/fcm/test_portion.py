@@ -1,4 +1,5 @@
-"""A project's rate among processes: each keeps to its part, asks for more when something waits, and gives back what it does not use."""
+"""A project's rate among processes: each keeps to its part, asks for more when something waits, and gives back what it
+does not use."""
 
 from __future__ import annotations
 

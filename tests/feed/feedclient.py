@@ -11,7 +11,8 @@ from fanout.core.feed import (
 
 
 class Client:
-    """A device's copy of a feed, kept as the service's cursors say: the whole as it was at one moment, then what has changed."""
+    """A device's copy of a feed, kept as the service's cursors say: the whole as it was at one moment, then what has
+    changed."""
 
     def __init__(self) -> None:
         self.seq: int | None = None

@@ -1,5 +1,5 @@
-"""The model and another storage side by side under arbitrary histories of a feed; and a client that follows its cursor misses and repeats
-nothing. Imported by the tests of each storage."""
+"""The model and another storage side by side under arbitrary histories of a feed; and a client that follows its cursor
+misses and repeats nothing. Imported by the tests of each storage."""
 
 from __future__ import annotations
 

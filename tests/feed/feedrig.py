@@ -137,7 +137,8 @@ async def running(
     app = create_app(engine, clock=clock, feed=feed, unprotected=not known, **more)
     async with app.state.service, serving(app, "127.0.0.1", 0, Limits()) as url:
         try:
-            # A call of ours that blocks the loop fails the test; making an app reads files, and asyncpg looks for some when it connects.
+            # A call of ours that blocks the loop fails the test; making an app reads files, and asyncpg looks for some
+            # when it connects.
             with blockbuster_ctx(
                 ["fanout"], excluded_modules=["fanout.registry", "fanout.config", "fanout.service.app"]
             ) as watch:
@@ -159,7 +160,8 @@ class Events:
         self.last_id = ""
 
     async def next(self, *, counts: bool = False) -> tuple[str, str, Any]:
-        """The next event, of which counts are only with `counts`. Raises `StopAsyncIteration` at the end of the stream."""
+        """The next event, of which counts are only with `counts`. Raises `StopAsyncIteration` at the end of the
+        stream."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(30):
             async for line in self._lines:

@@ -1,7 +1,8 @@
 """Opens many event streams over loopback and measures them: `python tests/feed/streams_load.py 10000`.
 
-One process serves and this one reads; changes are made by this one, as another opener of the same database. Prints the server's
-memory per stream, how long after its commit a change reaches its user's stream, and how long a broadcast takes to reach all.
+One process serves and this one reads; changes are made by this one, as another opener of the same database. Prints the
+server's memory per stream, how long after its commit a change reaches its user's stream, and how long a broadcast takes
+to reach all.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def engine(database: str, role: Role) -> Engine:
 
 
 def spare_collector() -> None:
-    """As `fanout serve` does: ten thousand streams are a million objects, which the cycle collector would look at again and again."""
+    """As `fanout serve` does: ten thousand streams are a million objects, which the cycle collector would look at again
+    and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -1,4 +1,5 @@
-"""Whose a device is: its name is its user's own, and what moves between users moves by proof. Through the service, and from the schema before."""
+"""Whose a device is: its name is its user's own, and what moves between users moves by proof. Through the service, and
+from the schema before."""
 
 from __future__ import annotations
 

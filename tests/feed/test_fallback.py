@@ -1,4 +1,5 @@
-"""What iOS shows where a raw push was not heard: only on devices that have not fetched the item, and not when it is settled."""
+"""What iOS shows where a raw push was not heard: only on devices that have not fetched the item, and not when it is
+settled."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ def open_and_leave_lying(url: str, headers: Mapping[str, str]) -> socket.socket:
 
 
 async def lag_behind(rig: Rig, stream: Events, rounds: int) -> None:
-    """Changes of which each reader's copy is large, until a reader who reads nothing is stuck; the other stream is read."""
+    """Changes of which each reader's copy is large, until a reader who reads nothing is stuck; the other stream is
+    read."""
     assert (await stream.next())[0] == "cursor"
     for n in range(rounds):
         id = await put(rig, text="x" * 100_000, n=n)
@@ -73,7 +74,8 @@ async def test_the_request_that_opens_a_stream_can_not_be_anybodys() -> None:
 
 
 async def test_what_is_read_and_held_for_a_reader_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that lies 60 large changes behind has them all, in order; no reading and no piece is larger than the bounds."""
+    """A reader that lies 60 large changes behind has them all, in order; no reading and no piece is larger than the
+    bounds."""
     async with running("memory:", feed=QUICK) as rig, rig.client("alice") as client:
         begin = (await client.get("/v1/me/feed")).json()["cursor"]
         ids = [await put(rig, text="x" * 60_000, n=n) for n in range(60)]

@@ -1,4 +1,5 @@
-"""A plugin of pytest: tests in an order drawn from `TESTS_ORDER`, and their outcomes written to `TESTS_OUTCOMES`, a JSON line for each."""
+"""A plugin of pytest: tests in an order drawn from `TESTS_ORDER`, and their outcomes written to `TESTS_OUTCOMES`, a
+JSON line for each."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class _Outcomes:
         self._path = path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """The call's own outcome, or that of a preparation that failed or skipped, or of a clearing away that failed."""
+        """The call's own outcome, or that of a preparation that failed or skipped, or of a clearing away that
+        failed."""
         if report.when != "call" and report.outcome == "passed":
             return
         outcome = report.outcome if report.when == "call" or report.skipped else f"error in {report.when}"

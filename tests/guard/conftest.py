@@ -21,7 +21,8 @@ def corpus() -> SimpleNamespace:
 
 
 class Canary:
-    """A listener on 127.0.0.1 and ::1 that counts `connections`. `attempts` are the addresses that the test tried to connect to."""
+    """A listener on 127.0.0.1 and ::1 that counts `connections`. `attempts` are the addresses that the test tried to
+    connect to."""
 
     def __init__(self) -> None:
         self.port = 0

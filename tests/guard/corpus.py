@@ -1,7 +1,8 @@
-"""Addresses that somebody might register to make us connect to where we must not. `{p}` is the port of a listener on loopback.
+"""Addresses that somebody might register to make us connect to where we must not. `{p}` is the port of a listener on
+loopback.
 
-The forms are those of published bypasses: parser disagreements (WHATWG URL against RFC 3986), inet_aton's spellings, transition
-addresses of IPv6, wildcard DNS, look-alikes, and names that lead into clouds and clusters.
+The forms are those of published bypasses: parser disagreements (WHATWG URL against RFC 3986), inet_aton's spellings,
+transition addresses of IPv6, wildcard DNS, look-alikes, and names that lead into clouds and clusters.
 """
 
 from __future__ import annotations

@@ -139,7 +139,8 @@ async def push_h2(resolver: Any, origin: str) -> str:
 
 @pytest.mark.parametrize("http", ["1.1", "2"])
 async def test_a_rebinding_name_gains_nothing(canary: Any, http: str) -> None:
-    """The name is public when it is asked first and loopback the second time, and so on: only the judged answer is used."""
+    """The name is public when it is asked first and loopback the second time, and so on: only the judged answer is
+    used."""
     guard = HostGuard((), public_hosts=True, port=canary.port)
     public, private = ["93.184.216.34"], ["127.0.0.1"]
     names = Names(*([public, private] * 10))

@@ -1,4 +1,5 @@
-"""A TLS server that refuses its client's certificate, by OpenSSL's own alerts, and client certificates with which it does."""
+"""A TLS server that refuses its client's certificate, by OpenSSL's own alerts, and client certificates with which it
+does."""
 
 from __future__ import annotations
 
@@ -109,8 +110,8 @@ def refusing(
     alert: int | None = None,
     after: Callable[[ssl.SSLSocket], None] = lambda sock: None,
 ) -> Iterator[Refusing]:
-    """While entered: a server with this (certificate, key) that wants a client certificate of the authority `clients`, or answers
-    each ClientHello with `alert`. `after` is called with a connection whose handshake succeeded."""
+    """While entered: a server with this (certificate, key) that wants a client certificate of the authority `clients`,
+    or answers each ClientHello with `alert`. `after` is called with a connection whose handshake succeeded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*server)
     context.minimum_version = context.maximum_version = version

@@ -42,7 +42,8 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if not old:
-        # From Python 3.13 on, the default is OpenSSL's strict check, which asks for these (RFC 5280, sections 4.2.1.1 to 4.2.1.3).
+        # From Python 3.13 on, the default is OpenSSL's strict check, which asks for these (RFC 5280, sections 4.2.1.1
+        # to 4.2.1.3).
         usage = x509.KeyUsage(True, False, False, False, False, ca, ca, False, False)
         builder = (
             builder.add_extension(usage, critical=True)

@@ -128,7 +128,8 @@ async def tinyproxy(folder: Path, *lines: str, port: int = 0) -> AsyncIterator[i
 
 @asynccontextmanager
 async def squid(folder: Path, *lines: str, port: int = 0) -> AsyncIterator[int]:
-    """squid on loopback, with these lines before the rule that allows everything; its port. Skips where it is not installed."""
+    """squid on loopback, with these lines before the rule that allows everything; its port. Skips where it is not
+    installed."""
     program, port = needs("squid", "squid"), port or free_port()
     config = folder / "squid.conf"
     config.write_text(

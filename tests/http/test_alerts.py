@@ -1,4 +1,5 @@
-"""A gateway that refuses our certificate says so by an alert: in the handshake, or after it. It is told from a network in trouble."""
+"""A gateway that refuses our certificate says so by an alert: in the handshake, or after it. It is told from a network
+in trouble."""
 
 from __future__ import annotations
 

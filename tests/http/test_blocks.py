@@ -1,4 +1,5 @@
-"""Header blocks that are not decoded are walked: what no decoder would take ends the connection, and costs no push its status."""
+"""Header blocks that are not decoded are walked: what no decoder would take ends the connection, and costs no push its
+status."""
 
 from __future__ import annotations
 

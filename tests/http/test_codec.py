@@ -161,7 +161,8 @@ def test_a_goodbye_in_two_steps_excludes_at_the_second() -> None:
 
 @pytest.mark.parametrize("later", [5, 7, 2**31 - 1])
 def test_a_later_goodbye_does_not_raise_the_last_id(later: int) -> None:
-    """RFC 9113, section 6.8: the number must not increase. What the first one excluded stays excluded, also where it was sent since."""
+    """RFC 9113, section 6.8: the number must not increase. What the first one excluded stays excluded, also where it
+    was sent since."""
     codec = opened(requests=2)
     codec.receive(bye(3))
     late = codec.request("late", HEAD, b"/", b"", b"")

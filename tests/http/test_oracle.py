@@ -1,6 +1,7 @@
 """Any order of requests, answers, windows, settings, resets, cancellations and goodbyes, with hyper-h2 as the server.
 
-The law: hyper-h2 finds nothing wrong with our bytes, every request resolves exactly once, and with the answer meant for it.
+The law: hyper-h2 finds nothing wrong with our bytes, every request resolves exactly once, and with the answer meant for
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A connection is alive if it answers requests: what is done about one that does not, and about those that were not asked lately."""
+"""A connection is alive if it answers requests: what is done about one that does not, and about those that were not
+asked lately."""
 
 from __future__ import annotations
 

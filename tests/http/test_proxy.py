@@ -1,4 +1,5 @@
-"""Through an egress proxy: the tunnel stands before TLS, for HTTP/2 and HTTP/1.1; what a proxy does wrong costs nothing but time."""
+"""Through an egress proxy: the tunnel stands before TLS, for HTTP/2 and HTTP/1.1; what a proxy does wrong costs nothing
+but time."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ STANDARD = {
     # Section 5.1: anything but PRIORITY is a connection error; late frames are expected.
     StreamState.IDLE: dict.fromkeys(Got, Action.FATAL) | {Got.PRIORITY: Action.IGNORE},
     StreamState.CLOSED: _LATE,
-    # Section 8.1: interim heads, one final head, data, trailers that end the stream; anything else is malformed (8.1.1).
+    # Section 8.1: interim heads, one final head, data, trailers that end the stream; anything else is malformed
+    # (8.1.1).
     StreamState.WAITING: dict.fromkeys(Got, Action.MALFORMED) | _OPEN | _BEGINS,
     StreamState.RECEIVING: dict.fromkeys(Got, Action.MALFORMED) | _OPEN | _GOES_ON,
 }

@@ -213,7 +213,8 @@ async def test_many_deadlines_are_each_kept(server: Any) -> None:
 
 
 async def test_the_wait_for_a_connection_of_our_own_is_no_failure_of_the_server(server: Any) -> None:
-    """The server takes longer than `connect_timeout` for an answer: what waits for its connection goes on waiting, then is served."""
+    """The server takes longer than `connect_timeout` for an answer: what waits for its connection goes on waiting, then
+    is served."""
     release = asyncio.Event()
 
     async def say(head: bytes, writer: asyncio.StreamWriter) -> None:

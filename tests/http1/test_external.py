@@ -1,4 +1,5 @@
-"""The HTTP/1.1 client against a server that is not Python: Node's https module, slow, with more requests than connections."""
+"""The HTTP/1.1 client against a server that is not Python: Node's https module, slow, with more requests than
+connections."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ async def node(script: str, *arguments: str) -> AsyncIterator[str]:
 
 
 async def test_a_slow_server_with_more_requests_than_connections_fails_none(tmp_path: Path) -> None:
-    """Two connections, five rounds of 0.3 s: each request waits for one longer than a connection may take to come about."""
+    """Two connections, five rounds of 0.3 s: each request waits for one longer than a connection may take to come
+    about."""
     authority = Authority(tmp_path)
     tls = client_tls(ca_file=str(authority.ca_file), alpn=("http/1.1",))
     limits = Http1Settings(connections=2, connect_timeout=0.9, request_timeout=60.0)

@@ -81,7 +81,8 @@ class Accepting(Checked):
                 self.ids.append(endpoint.id)
 
     def _named(self, number: int) -> int:
-        """The id of the endpoint that was registered first, second, and so on; nobody's where there were not so many."""
+        """The id of the endpoint that was registered first, second, and so on; nobody's where there were not so
+        many."""
         return self.ids[number - 1] if number <= len(self.ids) else 10**9 + number
 
     @rule(id=st.integers(1, 14), restore=st.booleans())
@@ -94,7 +95,8 @@ class Accepting(Checked):
 
     @rule(user=USERS)
     def erase(self, user: str) -> None:
-        """A user to whom nothing was sent by name, at addresses of no other: what erasing ends besides, `storage_erase` holds storages to."""
+        """A user to whom nothing was sent by name, at addresses of no other: what erasing ends besides, `storage_erase`
+        holds storages to."""
         if self.promises.involved(user):
             return
         assert run(self.storage.erase_user(APP, user, self.now)) == self.promises.erased(user, self.now)

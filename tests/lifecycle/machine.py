@@ -1,4 +1,5 @@
-"""The whole life of a delivery, in any order of events: a storage, two workers, operators, a clock that jumps, and what was promised."""
+"""The whole life of a delivery, in any order of events: a storage, two workers, operators, a clock that jumps, and what
+was promised."""
 
 from __future__ import annotations
 
@@ -164,7 +165,8 @@ class Life(Accepting):
 
     @rule(name=WORKERS, lane=LANES, times=st.sampled_from([1, 1, 2, 3, 6]), few=st.booleans())
     def killed(self, name: str, lane: int, times: int, few: bool) -> None:
-        """A worker takes what is due, marks what it must, and dies of it; its leases run out. Whoever comes next does, too."""
+        """A worker takes what is due, marks what it must, and dies of it; its leases run out. Whoever comes next does,
+        too."""
         worker = self.workers[name]
         for _ in range(times):
             self._lease(name, "apns", lane)
@@ -183,7 +185,8 @@ class Life(Accepting):
         meanwhile=st.sampled_from(["late", "clock", "cancel", "cancel", "pause", "pause binding", "remove"]),
     )
     def stalled(self, name: str, lane: int, outcomes: list[Outcome], number: int, meanwhile: str) -> None:
-        """A worker sends, and is late to settle: another has its leases by then, or an operator has stopped what it had."""
+        """A worker sends, and is late to settle: another has its leases by then, or an operator has stopped what it
+        had."""
         worker, other = self.workers[name], "w2" if name == "w1" else "w1"
         self._lease(name, "apns", lane)
         for hand in list(worker.hands.values()):

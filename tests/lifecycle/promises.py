@@ -1,7 +1,7 @@
 """What was promised of every delivery, as plain dictionaries that know nothing of chunks' maps, heaps or SQL.
 
-It is told what was asked of a storage and what a worker settled, and says from that alone how every delivery must stand: which
-have ended and how, who holds which, when the rest may go, and for what each waits.
+It is told what was asked of a storage and what a worker settled, and says from that alone how every delivery must
+stand: which have ended and how, who holds which, when the rest may go, and for what each waits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ Record = dict[str, Any]
 
 
 class Promises:
-    """`notes`, `deliveries` (by notification, then endpoint), `leases` (by chunk), `endpoints`, `keys`, `paused` bindings, `gates`."""
+    """`notes`, `deliveries` (by notification, then endpoint), `leases` (by chunk), `endpoints`, `keys`, `paused`
+    bindings, `gates`."""
 
     def __init__(self) -> None:
         self.notes: dict[str, Record] = {}
@@ -93,7 +94,8 @@ class Promises:
         return count
 
     def involved(self, user: str) -> bool:
-        """Whether something is addressed to this user by name or by endpoints, or an address of the user is another endpoint's too."""
+        """Whether something is addressed to this user by name or by endpoints, or an address of the user is another
+        endpoint's too."""
         mine = {(e["binding"], e["digest"]) for e in self.endpoints.values() if e["user"] == user}
         shared = any((e["binding"], e["digest"]) in mine and e["user"] != user for e in self.endpoints.values())
         targets = [note["target"] for note in self.notes.values()]

@@ -1,4 +1,5 @@
-"""The state machine of a delivery's life, run against each storage. `--soak` searches for longer, and elsewhere each time."""
+"""The state machine of a delivery's life, run against each storage. `--soak` searches for longer, and elsewhere each
+time."""
 
 from __future__ import annotations
 

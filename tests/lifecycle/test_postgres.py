@@ -1,4 +1,5 @@
-"""The state machine of a delivery's life, run against PostgreSQL. `--soak` searches for longer, and elsewhere each time."""
+"""The state machine of a delivery's life, run against PostgreSQL. `--soak` searches for longer, and elsewhere each
+time."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ pytestmark = [pytest.mark.timeout(3600), pytest.mark.external]
 
 
 class Waited:
-    """A storage whose coroutines end at their first step, because a loop of its own runs them to their end meanwhile."""
+    """A storage whose coroutines end at their first step, because a loop of its own runs them to their end
+    meanwhile."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, storage: PostgresStorage) -> None:
         self._loop = loop

@@ -1,4 +1,5 @@
-"""A worker as the engine is one: leases, marks, sends, decides with `core.settlement.decide`, and settles with the records of `core.records`."""
+"""A worker as the engine is one: leases, marks, sends, decides with `core.settlement.decide`, and settles with the
+records of `core.records`."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Gateway:
 
 @dataclass
 class Hand:
-    """A chunk in hand. `left` are the positions that are yet to be sent, `group` those of a suspected chunk that are marked."""
+    """A chunk in hand. `left` are the positions that are yet to be sent, `group` those of a suspected chunk that are
+    marked."""
 
     chunk: Chunk
     repeat: Repeat

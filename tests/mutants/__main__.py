@@ -144,7 +144,8 @@ def main(words: Sequence[str] | None = None, plants: Sequence[Plant] = PLANTS) -
 
 
 def _soundness(copy: Copy, tests: str) -> str:
-    """Nothing where the tests pass without a fault, and so can prove something; else what is to be said of their plants."""
+    """Nothing where the tests pass without a fault, and so can prove something; else what is to be said of their
+    plants."""
     code, said = copy.pytest(tests)
     if code != _PASSED:
         print(f"pytest {tests} does not pass as it is, so it proves nothing:\n{said}", flush=True)

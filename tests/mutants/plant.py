@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """In `file`, `old` becomes `new`; then pytest with the arguments `tests` must fail. `name` says what is wrong then."""
+    """In `file`, `old` becomes `new`; then pytest with the arguments `tests` must fail. `name` says what is wrong
+    then."""
 
     name: str
     file: str

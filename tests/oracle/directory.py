@@ -237,7 +237,8 @@ def _candidates(t: Tables, which: EndpointFilter, after: int) -> Iterator[Endpoi
 
 
 def audience(t: Tables, app: str, target: Target) -> dict[str, list[int]]:
-    """The active endpoints that a target names now, by binding, ids ascending. Addresses are found where they are known."""
+    """The active endpoints that a target names now, by binding, ids ascending. Addresses are found where they are
+    known."""
     d = t.directory
     ids: set[int] = set()
     if target.kind in ("user", "users"):

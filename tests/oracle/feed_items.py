@@ -70,13 +70,14 @@ def _fits(item: FeedItem, query: FeedQuery, now: float) -> bool:
 def find(
     t: Tables, app: str, user: str, id: str, now: float, *, deleted: bool = False
 ) -> tuple[Entry, FeedItem] | None:
-    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and where none is active,
-    the user's latest tombstone of that sender's id."""
+    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and
+    where none is active, the user's latest tombstone of that sender's id."""
     known = [(entry, item) for entry, item in mine(t, app, user) if _there(entry, item, now)]
     own = [each for each in known if each[1].id == id]
     if own:
         return max(own, key=lambda each: each[1].number)
-    # Of all that are active for everybody, not only for her: one that she has deleted does not make room for an older one.
+    # Of all that are active for everybody, not only for her: one that she has deleted does not make room for an older
+    # one.
     theirs = [each for each in known if each[1].external_id == id and not each[0].item.deleted]
     if deleted and not theirs:
         theirs = [each for each in known if each[1].external_id == id]

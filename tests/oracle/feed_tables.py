@@ -11,7 +11,8 @@ __all__ = ["Entry", "FeedTables"]
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """An item as it was posted, for a user or (the user "") for everybody, and what single users did with one of everybody's."""
+    """An item as it was posted, for a user or (the user "") for everybody, and what single users did with one of
+    everybody's."""
 
     app: str
     user: str
@@ -25,9 +26,10 @@ class Entry:
 
 @dataclass(slots=True)
 class FeedTables:
-    """`fallbacks` has, by notification, the item that a scheduled fallback goes with and the number of its post. `receive` is what
-    endpoints want that did not come for pushes. `erased` has the number and time of each erasure by (app, digest of the user).
-    `looked` has, by (app, user), the number of the item up to which she has seen her feed, and that of the change."""
+    """`fallbacks` has, by notification, the item that a scheduled fallback goes with and the number of its post.
+    `receive` is what endpoints want that did not come for pushes. `erased` has the number and time of each erasure by
+    (app, digest of the user). `looked` has, by (app, user), the number of the item up to which she has seen her feed,
+    and that of the change."""
 
     identity: int = 0
     seq: int = 0

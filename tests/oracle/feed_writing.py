@@ -230,7 +230,8 @@ def _post(t: Tables, sub: Submission, what: FeedPost, seq: int, now: float, ids:
 def _known(
     t: Tables, app: str, users: list[str], topic: str | None, external: str, many: bool, grave: int, now: float
 ) -> Entry | None:
-    """The one that is to be replaced. One that has expired, or that is one of many users', becomes a tombstone of number `grave`."""
+    """The one that is to be replaced. One that has expired, or that is one of many users', becomes a tombstone of
+    number `grave`."""
     found = [
         entry
         for entry in t.feed.items.values()

@@ -83,7 +83,8 @@ def _put(t: Tables, context: StorageContext, submissions: Sequence[Submission], 
 
 
 def _found(t: Tables, sub: Submission, target: Target, now: float, *, due: bool = False) -> dict[str, list[int]]:
-    """The endpoints of an explicit target that the submission is for, by binding; of a topic or all, those of everybody."""
+    """The endpoints of an explicit target that the submission is for, by binding; of a topic or all, those of
+    everybody."""
     found = directory.audience(t, sub.app, target)
     return found if target.kind in ("topic", "all") else narrow(t, sub, found, now, due=due)
 
@@ -168,7 +169,8 @@ def _cut_all(t: Tables, context: StorageContext, note: Note, binding: str, ids: 
 
 
 def expand(t: Tables, context: StorageContext, app: str, binding: str, now: float, ahead: int) -> int:
-    """Begin the schedules that are due, then make chunks of expansions due, each in turn, until `ahead` wait in the lane."""
+    """Begin the schedules that are due, then make chunks of expansions due, each in turn, until `ahead` wait in the
+    lane."""
     if t.paused(app, binding):
         return 0
     made = 0

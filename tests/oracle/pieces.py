@@ -23,7 +23,8 @@ def add_piece(
     cut_at: float | None = None,
     back: bool = False,
 ) -> Piece:
-    """A new chunk that can be leased from `at`; held `back`, not before its lane is told of it. `cut_at` is for one whose deliveries are new."""
+    """A new chunk that can be leased from `at`; held `back`, not before its lane is told of it. `cut_at` is for one
+    whose deliveries are new."""
     t.last_piece += 1
     t.changes += 1
     piece = Piece(

@@ -28,7 +28,8 @@ def lease(
     now: float,
     until: float,
 ) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the way."""
+    """Due chunks, until `limit` deliveries are reached. What only remains of stopped or doubtful ones is ended on the
+    way."""
     if t.paused(app, binding):
         return []
     queue = binding_tables(t, app, binding)[lane]

@@ -1,4 +1,5 @@
-"""The clock was set back: what we made ourselves, a retry's time or a gate's, lies no further off than it was when it was written."""
+"""The clock was set back: what we made ourselves, a retry's time or a gate's, lies no further off than it was when it
+was written."""
 
 from __future__ import annotations
 

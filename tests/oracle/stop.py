@@ -15,7 +15,8 @@ __all__ = ["end_open", "stop"]
 
 
 def stop(t: Tables, context: StorageContext, note: Note, why: str, now: float) -> int:
-    """Nothing more of this notification is leased; what nobody holds ends in the state `why`. How many chunks are still held."""
+    """Nothing more of this notification is leased; what nobody holds ends in the state `why`. How many chunks are still
+    held."""
     if note.finished_at is None:
         note.stopped = note.stopped or why
         unpause(t, note)
@@ -27,7 +28,8 @@ def stop(t: Tables, context: StorageContext, note: Note, why: str, now: float) -
 def end_open(
     t: Tables, context: StorageContext, note: Note, state: str, reason: str, now: float, limit: int = 2**62
 ) -> int:
-    """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries ended."""
+    """End what is under no running lease, until `limit` is reached, and expand no further; how many deliveries
+    ended."""
     before = note.settled
     note.unexpanded = note.unexpanded or (bool(note.expansions) and state == DeliveryState.EXPIRED)
     for expansion in note.expansions:

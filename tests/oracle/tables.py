@@ -35,7 +35,8 @@ __all__ = [
 
 @dataclass(slots=True, eq=False)
 class Expansion:
-    """A cursor over an audience. Without a binding it is a schedule: at `due_at` the target is looked up as `put` would.
+    """A cursor over an audience. Without a binding it is a schedule: at `due_at` the target is looked up as `put`
+    would.
 
     With `pieces` it is what `put` held back: chunks that exist already and wait for their turns.
     """
@@ -77,8 +78,8 @@ class Line:
 class Note:
     """One notification and everything that belongs to it. `settled` of `total` deliveries have ended.
 
-    `target` is the submission's, with explicit addresses as endpoints. `turns` are its chunks that are held back, by binding;
-    `trail` its pauses, `trails` what befell single deliveries, by endpoint.
+    `target` is the submission's, with explicit addresses as endpoints. `turns` are its chunks that are held back, by
+    binding; `trail` its pauses, `trails` what befell single deliveries, by endpoint.
     """
 
     row: int
@@ -133,8 +134,8 @@ class Note:
 class Piece:
     """A chunk. Whoever owns it holds its lease until `ready_at`; otherwise it can be leased from then on.
 
-    `queued` is the first line of its deliveries, where they have not been in a chunk before. `back` says that `put` held it
-    back. `crashes` and `part` are those of `core.poison`.
+    `queued` is the first line of its deliveries, where they have not been in a chunk before. `back` says that `put`
+    held it back. `crashes` and `part` are those of `core.poison`.
     """
 
     id: int
@@ -185,7 +186,8 @@ class Posted:
 
 @dataclass(slots=True)
 class Directory:
-    """Endpoints by id, and the ways to find them. `known` remembers, per address and user, every endpoint that has it."""
+    """Endpoints by id, and the ways to find them. `known` remembers, per address and user, every endpoint that has
+    it."""
 
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
     active: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -199,8 +201,8 @@ class Directory:
 class Tables:
     """The whole database.
 
-    `collapse` has the latest notification of a collapse key and target, `collapsible` all of a key in order of acceptance.
-    `holding` has, by endpoint, the retry rows that hold it. `pauses` are the lines of a binding's pauses.
+    `collapse` has the latest notification of a collapse key and target, `collapsible` all of a key in order of
+    acceptance. `holding` has, by endpoint, the retry rows that hold it. `pauses` are the lines of a binding's pauses.
     `parts` are what workers have of rates, by (name of the rate, worker). `secret` is for the audit log.
     """
 

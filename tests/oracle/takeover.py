@@ -12,7 +12,8 @@ __all__ = ["take_over"]
 
 
 def take_over(t: Tables, piece: Piece, now: float) -> list[Piece]:
-    """End what was in doubt and what is poison, and move what is suspected: the chunks made of that, for no lane as yet."""
+    """End what was in doubt and what is poison, and move what is suspected: the chunks made of that, for no lane as
+    yet."""
     note = piece.note
     piece.trail.append(t.line(Step(now, "taken over", attempt=piece.attempt, worker=piece.owner), piece.states))
     piece.owner = ""

@@ -1,4 +1,5 @@
-"""What the tables keep twice for speed, and what it is counted from: the two must agree, whatever was done by however many at once."""
+"""What the tables keep twice for speed, and what it is counted from: the two must agree, whatever was done by however
+many at once."""
 
 from __future__ import annotations
 

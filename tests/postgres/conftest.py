@@ -1,4 +1,5 @@
-"""One server for all tests of a process, and databases that are made once, lent to a test, and emptied when it gives them back."""
+"""One server for all tests of a process, and databases that are made once, lent to a test, and emptied when it gives
+them back."""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ _seen: set[str] = set()
 
 @pytest.fixture(scope="session", autouse=True)
 def recorded() -> Iterator[None]:
-    """With FANOUT_STATEMENTS=FILE: what these tests run is added there (`tests.postgres.probe`). Begin without the file to have no old ones."""
+    """With FANOUT_STATEMENTS=FILE: what these tests run is added there (`tests.postgres.probe`). Begin without the file
+    to have no old ones."""
     # The programs that tests start refuse a variable FANOUT_… that is no setting.
     target = os.environ.pop("FANOUT_STATEMENTS", "")
     if not target:

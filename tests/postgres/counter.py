@@ -13,20 +13,21 @@ __all__ = ["Counting"]
 
 _SSL, _CANCEL = 80877103, 80877102
 _TRIP = frozenset(b"QSH")
-"""Messages whose answer the client waits for (documentation of PostgreSQL, "Message Formats"): Query, Sync and Flush."""
+"""Messages whose answer the client waits for (documentation of PostgreSQL, "Message Formats"): Query, Sync and
+Flush."""
 _BY_CLOCK = re.compile(
     r"FROM control c JOIN|coalesce\(finished_at, -1\) = -1|AS became, true AS waits FROM inbox|EXISTS \(SELECT 1 FROM expansion|"
     r"pg_snapshot_xmin|last_value \+ is_called|(FROM|INTO|UPDATE) (worker|share|gate)\b|typeinfo_tree|current_setting\('jit'\)"
 )
-"""What an engine asks by the clock, however much is sent, and the driver of each new connection: how often it falls between two sends is a
-matter of the machine's speed, so it is not counted."""
+"""What an engine asks by the clock, however much is sent, and the driver of each new connection: how often it falls
+between two sends is a matter of the machine's speed, so it is not counted."""
 _PART = re.compile(r"\bendpoint_\d+\b")
 """One of the tables into which endpoints are divided: its statements count as one."""
 
 
 class Counting:
-    """Between clients and `127.0.0.1:to`. A statement is an Execute, or what a Query has between its semicolons. What is asked
-    by the clock is not counted."""
+    """Between clients and `127.0.0.1:to`. A statement is an Execute, or what a Query has between its semicolons. What
+    is asked by the clock is not counted."""
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -43,7 +44,8 @@ class Counting:
         self.trips.clear()
 
     def each(self, sends: int) -> tuple[int, int]:
-        """Statements and round trips of each of so many sends, in whole numbers: what is asked for less than half of them counts for nothing."""
+        """Statements and round trips of each of so many sends, in whole numbers: what is asked for less than half of
+        them counts for nothing."""
         return _whole(self.statements, sends), _whole(self.trips, sends)
 
     def mean(self, sends: int) -> tuple[float, float]:

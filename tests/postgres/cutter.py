@@ -12,7 +12,8 @@ from typing import Self
 class Cutter:
     """Between clients and `127.0.0.1:to`. `cut` says what the next connection is cut at, and on which side of it.
 
-    With ``after=True`` the text reaches the server, which carries it out, and its answer is lost; else it never arrives.
+    With ``after=True`` the text reaches the server, which carries it out, and its answer is lost; else it never
+    arrives.
     """
 
     def __init__(self, to: int) -> None:
@@ -27,7 +28,8 @@ class Cutter:
         self.port = 0
 
     def cut(self, text: re.Pattern[bytes], *, after: bool, times: int = 1, dark: bool = False) -> None:
-        """Cut the next `times` connections in which `text` is seen. `dark`: and let nobody in from then on, until `light`."""
+        """Cut the next `times` connections in which `text` is seen. `dark`: and let nobody in from then on, until
+        `light`."""
         self._text, self._after, self._times, self._dark_after = text, after, times, dark
 
     def light(self) -> None:

@@ -1,4 +1,5 @@
-"""The ways in which a host talks to its own database: a transaction of each driver, and how a notification is enqueued in it."""
+"""The ways in which a host talks to its own database: a transaction of each driver, and how a notification is enqueued
+in it."""
 
 from __future__ import annotations
 
@@ -154,7 +155,8 @@ async def _alchemy(url: str, *, session: bool) -> AsyncIterator[tuple[Transactio
 @asynccontextmanager
 async def _django(url: str) -> AsyncIterator[tuple[Transaction, Run]]:
     connection = django_connection(url)
-    # As `atomic` does, which knows connections of the configuration only. Django's connections may change threads when told so.
+    # As `atomic` does, which knows connections of the configuration only. Django's connections may change threads when
+    # told so.
     connection.inc_thread_sharing()
 
     def start() -> None:

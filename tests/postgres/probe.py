@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests/kit python -m tests.postgres.probe postgresql://user@host/database
 
-It makes a schema of its own there, with the tables, runs every statement in a transaction that is rolled back, drops the schema, and names
-what failed. `statements.txt` lists the statements: what a run of the storage's own tests sends (FANOUT_STATEMENTS in tests/postgres/conftest.py),
-one a line, and one of those that differ in the number of a partition alone.
+It makes a schema of its own there, with the tables, runs every statement in a transaction that is rolled back, drops
+the schema, and names what failed. `statements.txt` lists the statements: what a run of the storage's own tests sends
+(FANOUT_STATEMENTS in tests/postgres/conftest.py), one a line, and one of those that differ in the number of a partition
+alone.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ __all__ = ["Failure", "Report", "families", "main", "probe", "statements"]
 _LIST = "statements.txt"
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 _APART = ("typeinfo_tree", "pg_catalog.", "; COMMIT", "SELECT 1 / ", "SELECT current_setting(")
-"""In what the driver and the tests ask for themselves; and in what goes in one message with COMMIT, which `probe` runs by itself."""
+"""In what the driver and the tests ask for themselves; and in what goes in one message with COMMIT, which `probe` runs
+by itself."""
 _CONTENT = ("22", "23")
-"""Classes of errors that say the statement ran and the values, which are all NULL here, did not fit: they count as understood."""
+"""Classes of errors that say the statement ran and the values, which are all NULL here, did not fit: they count as
+understood."""
 _LIMIT = 20
 """Seconds for one statement."""
 
@@ -61,7 +64,8 @@ class Report:
 
 
 def families(seen: Iterable[str]) -> list[str]:
-    """Statements as the list has them: each on one line, sorted, of those that differ in numbers of partitions alone the first. Pure."""
+    """Statements as the list has them: each on one line, sorted, of those that differ in numbers of partitions alone
+    the first. Pure."""
     found: dict[str, str] = {}
     for line in sorted({" ".join(text.split()) for text in seen}):
         if line.lstrip("( ").split(" ", 1)[0] in _VERBS and not any(part in line for part in _APART):
@@ -91,7 +95,8 @@ def _tables() -> Iterator[str]:
 
 
 async def probe(url: str) -> Report:
-    """Run every statement there. Raises what the driver raises where the server cannot be reached, and `ConfigurationError` for a bad URL."""
+    """Run every statement there. Raises what the driver raises where the server cannot be reached, and
+    `ConfigurationError` for a bad URL."""
     options = parse(url.partition(":")[2])
     connection = await asyncpg.connect(options.dsn, statement_cache_size=0, timeout=_LIMIT)
     schema = f"fanout_probe_{secrets.token_hex(4)}"

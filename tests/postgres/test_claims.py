@@ -1,4 +1,5 @@
-"""Many at once on one PostgreSQL database: no chunk is two workers', no stalled worker settles, and all sums are right in the end."""
+"""Many at once on one PostgreSQL database: no chunk is two workers', no stalled worker settles, and all sums are right
+in the end."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ async def test_a_stalled_worker_is_fenced(databases: Databases) -> None:
 
 
 async def test_of_two_settlers_one_wins(databases: Databases) -> None:
-    """The same lease settled from two connections at once: one is stored, and the other learns that there is nothing left."""
+    """The same lease settled from two connections at once: one is stored, and the other learns that there is nothing
+    left."""
     async with several(databases, 2) as storages:
         await storages[0].register([device("alice", str(i)) for i in range(5)], T0)
         for _ in range(10):
@@ -187,7 +189,8 @@ async def test_a_pause_leaves_nothing_leased_behind_its_back(databases: Database
 
 
 async def test_any_mix_ends_with_right_sums(databases: Databases, request: pytest.FixtureRequest) -> None:
-    """Six openers put, expand, lease, settle, cancel, pause and resume as they please; nobody waits for ever, and all adds up."""
+    """Six openers put, expand, lease, settle, cancel, pause and resume as they please; nobody waits for ever, and all
+    adds up."""
     rounds = 400 if request.config.getoption("--faults") else 60
     async with several(databases, 6) as storages:
         users = [f"user-{i}" for i in range(30)]
@@ -280,7 +283,8 @@ async def _drain(storage: Storage, ids: list[str]) -> None:
 
 
 async def test_leases_end_by_the_databases_clock(databases: Databases) -> None:
-    """A machine whose clock is an hour off takes nothing over before its time, and has its own leases for as long as it asked."""
+    """A machine whose clock is an hour off takes nothing over before its time, and has its own leases for as long as it
+    asked."""
     name = await databases.lend()
     location = databases.server.url(name).partition(":")[2]
     right, ahead = VirtualClock(time.time()), VirtualClock(time.time() + 3600)

@@ -1,4 +1,5 @@
-"""Machines whose clocks are wrong, on one database: it is the database's that decides what is due, expired, over and dead."""
+"""Machines whose clocks are wrong, on one database: it is the database's that decides what is due, expired, over and
+dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Connections that are cut, a server that is stopped or was never there: what a call answers, and that it works afterwards."""
+"""Connections that are cut, a server that is stopped or was never there: what a call answers, and that it works
+afterwards."""
 
 from __future__ import annotations
 
@@ -155,7 +156,8 @@ async def test_lease_is_cut_at_commit(databases: Databases, after: bool) -> None
 
 
 async def test_nobody_knows(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the database does not come back in time, a call says that it may have been stored; a settlement can be repeated."""
+    """Where the database does not come back in time, a call says that it may have been stored; a settlement can be
+    repeated."""
     monkeypatch.setattr(operations, "_PATIENCE", 0.3)
     async with through(databases) as (storage, cutter):
         await storage.register([device("alice", str(i)) for i in range(2)], T0)

@@ -1,7 +1,9 @@
-"""What a notification to a single user costs on PostgreSQL, from `send` to settled: statements and round trips, by one caller and by many.
+"""What a notification to a single user costs on PostgreSQL, from `send` to settled: statements and round trips, by one
+caller and by many.
 
-The numbers are what is there. Lower them with the code; whoever adds a statement to this path argues it in the commit. `NOTIFY`s, `BEGIN`s and
-`COMMIT`s count as what they are, and what the engine asks by the clock is not counted (see `counter`).
+The numbers are what is there. Lower them with the code; whoever adds a statement to this path argues it in the commit.
+`NOTIFY`s, `BEGIN`s and `COMMIT`s count as what they are, and what the engine asks by the clock is not counted (see
+`counter`).
 """
 
 from __future__ import annotations
@@ -30,11 +32,12 @@ from .counter import Counting
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
 ONE_STATEMENTS, ONE_TRIPS = 26, 18
-"""Of each send by one caller, which waits until it is settled before it sends the next: three transactions (put, lease, settlement) of 7 to 8
-statements with BEGIN and COMMIT, one read of the endpoints, one look at what else is due, two NOTIFYs."""
+"""Of each send by one caller, which waits until it is settled before it sends the next: three transactions (put, lease,
+settlement) of 7 to 8 statements with BEGIN and COMMIT, one read of the endpoints, one look at what else is due, two
+NOTIFYs."""
 MANY_STATEMENTS, MANY_TRIPS = 0.5, 0.4
-"""Of each send where 200 callers do so: 0.24-0.29 and 0.18-0.22 are counted, for those that wait at a time share a transaction, and how many these
-are is a matter of timing. A statement for each of them would be one more."""
+"""Of each send where 200 callers do so: 0.24-0.29 and 0.18-0.22 are counted, for those that wait at a time share a
+transaction, and how many these are is a matter of timing. A statement for each of them would be one more."""
 USERS = 100
 
 

@@ -46,7 +46,8 @@ async def dark() -> AsyncIterator[int]:
 
 @contextmanager
 def unanswered() -> Iterator[int]:
-    """A port whose handshakes get no answer, as of a host without power: its queue of connections is full (Linux drops the SYN)."""
+    """A port whose handshakes get no answer, as of a host without power: its queue of connections is full (Linux drops
+    the SYN)."""
     with socket.socket() as full, ExitStack() as waiting:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -1,4 +1,5 @@
-"""The directory's own risks here: many who register at once, rows by COPY and by INSERT, odd values, sessions that a pooler shares."""
+"""The directory's own risks here: many who register at once, rows by COPY and by INSERT, odd values, sessions that a
+pooler shares."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ async def lent(databases: Databases, count: int = 1, **options: object) -> Async
 
 
 async def balanced(url: str) -> None:
-    """Active endpoints and held addresses are the same, topics are of active ones, and each endpoint stands where its id says."""
+    """Active endpoints and held addresses are the same, topics are of active ones, and each endpoint stands where its
+    id says."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "fanout"})
     try:
         for wrong in (

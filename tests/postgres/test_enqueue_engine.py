@@ -1,4 +1,5 @@
-"""`engine.send(connection=…)`: what the receipt says before, at and after the commit, and that workers deliver what was committed."""
+"""`engine.send(connection=…)`: what the receipt says before, at and after the commit, and that workers deliver what was
+committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""After a user is erased, no row of PostgreSQL has the id, a text or an address, nor has one that no worker has taken yet."""
+"""After a user is erased, no row of PostgreSQL has the id, a text or an address, nor has one that no worker has taken
+yet."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ async def place(databases: Databases, open_storage: Callable[..., PostgresStorag
 
 
 async def traces(place: Place) -> set[str]:
-    """The table and column of every value, of whatever type, in which the id, a text or an address stands, in clear or as bytes."""
+    """The table and column of every value, of whatever type, in which the id, a text or an address stands, in clear or
+    as bytes."""
     found: set[str] = set()
     connection = await asyncpg.connect(place.url, server_settings={"search_path": "fanout"})
     marks = [form for mark in (USER, TEXT, ADDRESS) for form in (mark, mark.encode().hex())]

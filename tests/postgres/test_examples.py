@@ -1,4 +1,5 @@
-"""The examples of docs/transactions.md that need a PostgreSQL server run as they stand: FastAPI with SQLAlchemy, and Django."""
+"""The examples of docs/transactions.md that need a PostgreSQL server run as they stand: FastAPI with SQLAlchemy, and
+Django."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ asyncio.run(main())
 
 
 async def test_django(shop: Shop) -> None:
-    """One file: settings, the view, and a test client that calls it. A worker of this process sends what was committed."""
+    """One file: settings, the view, and a test client that calls it. A worker of this process sends what was
+    committed."""
     settings = f"""
 import django
 from django.conf import settings

@@ -30,7 +30,8 @@ PART = SHARDS.bit_length() - 1
 
 
 class PostgresFeeds(Feeds):
-    """The n-th endpoint has the id n here, whatever part of the directory it stands in; and an item's number only says its place."""
+    """The n-th endpoint has the id n here, whatever part of the directory it stands in; and an item's number only says
+    its place."""
 
     lender: Databases
     opener: Callable[[str, StorageContext], Storage]

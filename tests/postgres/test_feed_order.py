@@ -1,4 +1,5 @@
-"""Many write into one feed and one event log at once: numbers are committed in their order, so that no reader's cursor passes anything."""
+"""Many write into one feed and one event log at once: numbers are committed in their order, so that no reader's cursor
+passes anything."""
 
 from __future__ import annotations
 

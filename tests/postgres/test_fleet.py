@@ -89,7 +89,8 @@ async def test_who_beats_while_it_is_being_buried_is_one_or_the_other(databases:
             )
             assert sum("w" in dead for dead in buried) <= 1
             if any("w" in dead for dead in buried) and known:
-                # It beat before it was buried, but by a time at which it was dead: then it was heard of, and is not buried.
+                # It beat before it was buried, but by a time at which it was dead: then it was heard of, and is not
+                # buried.
                 raise AssertionError("it was told that it lives, and buried for what it had said before")
             await storages[0].fleet.beat(note("w"), now + 20, now + 30)
             due = await lease_all(storages[1], now + 21, worker="other")

@@ -1,4 +1,5 @@
-"""Puts of many callers in one transaction: each hears of its own fault only, and nobody waits for another app's flood."""
+"""Puts of many callers in one transaction: each hears of its own fault only, and nobody waits for another app's
+flood."""
 
 from __future__ import annotations
 

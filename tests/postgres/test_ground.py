@@ -65,7 +65,8 @@ SETTINGS = {
 @pytest.mark.parametrize("prepared", ["on", "off"])
 async def test_whatever_is_set_for_the_database_all_of_it_works(server: PostgresServer, prepared: str) -> None:
     name = server.fresh()
-    # Behind a pooler BEGIN and what is told after COMMIT run under the database's own limit, which a single statement must be able to keep.
+    # Behind a pooler BEGIN and what is told after COMMIT run under the database's own limit, which a single statement
+    # must be able to keep.
     for key, value in (SETTINGS if prepared == "on" else SETTINGS | {"statement_timeout": "10s"}).items():
         if key != "search_path":
             value = f"'{value}'"

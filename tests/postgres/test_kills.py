@@ -1,4 +1,5 @@
-"""Whole processes on one PostgreSQL database: killed, stopped, cut off, and let down by the server. `--faults`: the long form."""
+"""Whole processes on one PostgreSQL database: killed, stopped, cut off, and let down by the server. `--faults`: the
+long form."""
 
 from __future__ import annotations
 

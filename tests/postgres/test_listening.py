@@ -1,4 +1,5 @@
-"""What processes tell one another: an idle one asks next to nothing, and hears of work, ends and cancellations at once."""
+"""What processes tell one another: an idle one asks next to nothing, and hears of work, ends and cancellations at
+once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The steps of the schema: killed anywhere they leave old or new, two at once are one, and versions N and N+1 run together."""
+"""The steps of the schema: killed anywhere they leave old or new, two at once are one, and versions N and N+1 run
+together."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ async def test_other_programs_tables_are_left_alone(options: Options) -> None:
 
 
 async def test_the_version_before_enters_a_device_whose_name_another_user_has_too(options: Options) -> None:
-    """Its statements go on while the tables are already newer: it finds by (app, device), and enters its own user's anew."""
+    """Its statements go on while the tables are already newer: it finds by (app, device), and enters its own user's
+    anew."""
     before = next(number for number, step in enumerate(STEPS) if "subscription_anew" in step)
     insert = (
         "INSERT INTO fanout.subscription (platform, receive, endpoint, renewed_at, expires_at, created_at, app, usr, device, unsid) "

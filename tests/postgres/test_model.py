@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.external, pytest.mark.timeout(1800)]
 
 
 class Numbered:
-    """A storage for whom the n-th endpoint has the id n, the n-th event the number n, and the n-th lease of a chunk the epoch n; each call ends at its first step."""
+    """A storage for whom the n-th endpoint has the id n, the n-th event the number n, and the n-th lease of a chunk the
+    epoch n; each call ends at its first step."""
 
     def __init__(
         self,

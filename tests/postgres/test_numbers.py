@@ -1,4 +1,5 @@
-"""A process keeps the numbers of apps and bindings; rows that are renumbered below it lead to no other tenant's device."""
+"""A process keeps the numbers of apps and bindings; rows that are renumbered below it lead to no other tenant's
+device."""
 
 from __future__ import annotations
 

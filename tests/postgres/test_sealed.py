@@ -1,4 +1,5 @@
-"""A PostgreSQL database with an address key: nothing of an address in clear in the server's files, and one in clear can be sealed."""
+"""A PostgreSQL database with an address key: nothing of an address in clear in the server's files, and one in clear can
+be sealed."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ def tokens(count: int) -> list[Registration]:
 
 
 def found(server: PostgresServer, devices: list[Registration], since: float, *, log: bool = True) -> list[str]:
-    """The server's files that show an address, or its digest without a key; `log`: its write-ahead log too. Those that were not
-    written to since then, before the tokens were made, cannot."""
+    """The server's files that show an address, or its digest without a key; `log`: its write-ahead log too. Those that
+    were not written to since then, before the tokens were made, cannot."""
     server.sql("CHECKPOINT")
     wanted = []
     for each in devices:

@@ -1,4 +1,5 @@
-"""Two services on one database: what is posted at one is read and streamed at the other, and what one accepted outlives it."""
+"""Two services on one database: what is posted at one is read and streamed at the other, and what one accepted outlives
+it."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ async def test_what_is_posted_at_one_is_read_and_streamed_at_the_other(place: Pl
 
 @pytest.mark.long("tests/feed kills a service, and row 1 of tests/faults four workers on PostgreSQL")
 async def test_what_a_killed_service_accepted_is_in_the_feed_once_and_is_delivered(place: Place) -> None:
-    """Eight clients post at two services, and go to the other when theirs is gone; a reader's stream hears each item once."""
+    """Eight clients post at two services, and go to the other when theirs is gone; a reader's stream hears each item
+    once."""
     servers = [await place.serve(), await place.serve()]
     users = ["alice", "bob", "carol"]
     await devices(servers[0], *(f"{user}-1" for user in users))

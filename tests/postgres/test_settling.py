@@ -1,4 +1,5 @@
-"""Settling what is its whole notification in one statement: as the long way would, for none waits on others' locks, and in linear work."""
+"""Settling what is its whole notification in one statement: as the long way would, for none waits on others' locks, and
+in linear work."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ async def test_however_many_there_are_they_end_in_one_statement(
 async def test_what_others_hold_is_waited_for_with_nothing_in_hand(
     databases: Databases, table: str, whole_one: bool
 ) -> None:
-    """Another transaction holds the first notification, or its chunk, and wants the second one, as each does that goes by their order."""
+    """Another transaction holds the first notification, or its chunk, and wants the second one, as each does that goes
+    by their order."""
     name = await databases.lend()
     other = await asyncpg.connect(databases.server.url(name), server_settings={"search_path": "fanout"})
     try:
@@ -144,7 +146,8 @@ async def test_what_others_hold_is_waited_for_with_nothing_in_hand(
 async def test_settling_four_times_as_many_is_four_times_the_work(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that the server's plans pass from node to node: for leases and settlements, those that are whole and those that are not."""
+    """Rows that the server's plans pass from node to node: for leases and settlements, those that are whole and those
+    that are not."""
     rows, work = Db.rows, [0]
 
     async def counted(db: Db, sql: str, *args: Any) -> list[Any]:

@@ -1,4 +1,5 @@
-"""A synchronous standby that is away: what is not there too is not acknowledged, whoever cancels what, and no connection is dropped."""
+"""A synchronous standby that is away: what is not there too is not acknowledged, whoever cancels what, and no
+connection is dropped."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
         await ask(server, f"SELECT count({how}(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
         for answer in await first:
             assert isinstance(answer, Unknown), answer
-        # It stands there, on this server alone: the same key again is a replay, and its answer waits as the first one's did.
+        # It stands there, on this server alone: the same key again is a replay, and its answer waits as the first one's
+        # did.
         again = replace(submission(idempotency_key="once", digest=b"d"))
         with pytest.raises(StorageUnavailable):
             await storage.put([again], T0)
@@ -131,7 +133,8 @@ async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
 async def test_an_answer_that_stores_nothing_waits_as_the_one_that_stored(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has seen may have been committed here alone: acknowledged without a wait, it would be gone after a promotion."""
+    """What it has seen may have been committed here alone: acknowledged without a wait, it would be gone after a
+    promotion."""
     location = server.url(server.fresh(), pool=20).partition(":")[2]
     async with PostgresStorage(location, context(), believe_callers=True) as storage:
         (known,) = await storage.register([device("alice", "1")], T0)

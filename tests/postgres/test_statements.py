@@ -1,4 +1,5 @@
-"""Each statement over many rows has one possible plan, whatever statistics say; and a server that lacks something is told what."""
+"""Each statement over many rows has one possible plan, whatever statistics say; and a server that lacks something is
+told what."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ WHERE c.relnamespace = 'fanout'::regnamespace AND c.relkind IN ('r', 'p', 'i')
 
 
 def _texts() -> Iterator[tuple[str, int, str]]:
-    """The pieces of SQL that stand in this package's source: file, line, text between what is filled in, on one line."""
+    """The pieces of SQL that stand in this package's source: file, line, text between what is filled in, on one
+    line."""
     for path in sorted(Path(fanout.storage.postgres.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -68,7 +70,8 @@ def _texts() -> Iterator[tuple[str, int, str]]:
 
 
 def _made() -> Iterator[tuple[str, int, str]]:
-    """The same of the texts of `fanout.storage.sql` that a list is read in, of those that do not stand in a variable."""
+    """The same of the texts of `fanout.storage.sql` that a list is read in, of those that do not stand in a
+    variable."""
     for path in sorted(Path(fanout.storage.sql.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr) and any(
@@ -90,7 +93,8 @@ def test_every_array_that_is_read_as_rows_is_in_the_list() -> None:
 
 
 def test_what_has_a_limit_is_read_once() -> None:
-    """Behind IN it is a part of a join, which some plans run again for each row: more than the limit is then deleted."""
+    """Behind IN it is a part of a join, which some plans run again for each row: more than the limit is then
+    deleted."""
     assert not [each for each in statements() if re.search(r"\bIN \(SELECT [^()]*(\([^()]*\)[^()]*)*LIMIT", each)]
 
 

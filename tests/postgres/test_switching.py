@@ -1,4 +1,5 @@
-"""A database that lacks the latest rows: a standby that was promoted with a lag, a backup. No number is given twice there."""
+"""A database that lacks the latest rows: a standby that was promoted with a lag, a backup. No number is given twice
+there."""
 
 from __future__ import annotations
 

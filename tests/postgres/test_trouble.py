@@ -1,4 +1,5 @@
-"""What an operator does to a database while a worker runs: it passes, is named meanwhile, and all that was accepted is delivered."""
+"""What an operator does to a database while a worker runs: it passes, is named meanwhile, and all that was accepted is
+delivered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The app as a whole: alone, mounted in others, its document, its health, and what it refuses before a route sees it."""
+"""The app as a whole: alone, mounted in others, its document, its health, and what it refuses before a route sees
+it."""
 
 from __future__ import annotations
 

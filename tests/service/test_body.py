@@ -185,7 +185,8 @@ async def test_a_body_has_a_deadline_from_its_head_on(
 async def test_a_stream_that_drips_is_ended_and_one_that_only_is_slow_is_not(
     size: int, seconds: float, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each piece comes within the patience. A byte every 20 seconds would hold its connection for as long as it likes."""
+    """Each piece comes within the patience. A byte every 20 seconds would hold its connection for as long as it
+    likes."""
     clock = [0.0]
     monkeypatch.setattr(body_module, "_now", lambda: clock[0])
     pieces = said(*[b"x" * size] * 100)

@@ -1,4 +1,5 @@
-"""The OpenAPI document against the service: schemathesis makes requests from it, right and wrong, and holds the answers to it."""
+"""The OpenAPI document against the service: schemathesis makes requests from it, right and wrong, and holds the answers
+to it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ CHECKS = [
 
 @cache
 def schema() -> Any:
-    """The document as schemathesis reads it. Imported here: it takes a second of each process that only collects this file."""
+    """The document as schemathesis reads it. Imported here: it takes a second of each process that only collects this
+    file."""
     import schemathesis
 
     return schemathesis.openapi.from_dict(DOCUMENT)

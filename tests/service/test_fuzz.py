@@ -1,4 +1,5 @@
-"""Malformed requests: thousands of bodies, none of which may be a 500. The mass goes to the ASGI app, some hundreds over the socket."""
+"""Malformed requests: thousands of bodies, none of which may be a 500. The mass goes to the ASGI app, some hundreds
+over the socket."""
 
 from __future__ import annotations
 
@@ -173,7 +174,8 @@ def malformed(rng: random.Random) -> tuple[str, bytes, dict[str, str]]:
 
 
 async def test_malformed_bodies_are_never_a_500(request: pytest.FixtureRequest) -> None:
-    """Each gets a 4xx with the envelope; what came out in order after all is not counted. 20,000 of them with --soak or --faults."""
+    """Each gets a 4xx with the envelope; what came out in order after all is not counted. 20,000 of them with --soak or
+    --faults."""
     long = request.config.getoption("--soak") or request.config.getoption("--faults")
     wanted = 20_000 if long else 1_500
     rng = random.Random(20_000)

@@ -1,4 +1,5 @@
-"""Keys in the database, and two processes: what one makes serves in the other at once, what it revokes is refused there within five seconds."""
+"""Keys in the database, and two processes: what one makes serves in the other at once, what it revokes is refused there
+within five seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What reaches the devices because of a post on the Graph facade: rows 36 to 42 of the checklist, in each gateway's own form."""
+"""What reaches the devices because of a post on the Graph facade: rows 36 to 42 of the checklist, in each gateway's own
+form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""An item's whole life: its Location after it was deleted, a replayed post, deleting twice, ids of the sender, and following from a page."""
+"""An item's whole life: its Location after it was deleted, a replayed post, deleting twice, ids of the sender, and
+following from a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A refused request leaves nothing behind that only the cycle collector could free: `fanout` sets that to run rarely."""
+"""A refused request leaves nothing behind that only the cycle collector could free: `fanout` sets that to run
+rarely."""
 
 from __future__ import annotations
 

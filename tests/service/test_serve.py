@@ -71,7 +71,8 @@ async def test_memory_is_refused(place: Place) -> None:
 
 
 async def test_it_ends_in_time_whatever_holds_on_to_it(place: Place) -> None:
-    """A gateway that never answers, a client that never ends its request, one that keeps a connection, and an open event stream."""
+    """A gateway that never answers, a client that never ends its request, one that keeps a connection, and an open
+    event stream."""
     server = await place.serve()
     await devices(server, "alice-1", "never-1")
     host, port = server.url.removeprefix("http://").split(":")
@@ -115,7 +116,8 @@ async def test_an_open_event_stream_ends_with_the_service(place: Place) -> None:
 
 @pytest.mark.long("tests/faults restarts workers under load, row 42")
 async def test_a_rolling_restart_under_load_loses_nothing(place: Place) -> None:
-    """Two services on one file, each restarted in turn while clients post; a client that is turned away goes to the other."""
+    """Two services on one file, each restarted in turn while clients post; a client that is turned away goes to the
+    other."""
     key = new_user_key()
     file = place.folder / "fanout.toml"
     table = f'[[service.user_keys]]\nid = "{key.id}"\nsecret = "{key.secret.reveal()}"\napp = "shop"\n'

@@ -1,4 +1,5 @@
-"""The service in several processes of one server: `uvicorn --factory fanout.service:from_config --workers 2`, and what a fork copies."""
+"""The service in several processes of one server: `uvicorn --factory fanout.service:from_config --workers 2`, and what
+a fork copies."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ async def test_a_server_with_a_wrong_configuration_ends_and_says_why(tmp_path: P
         await asyncio.wait_for(process.wait(), 60)
     assert "vapid_subject is missing" in said
     assert "Traceback" not in said
-    # The server may have replaced one that ended before it heard of it; that it ends at all is what keeps it from doing so for ever.
+    # The server may have replaced one that ended before it heard of it; that it ends at all is what keeps it from doing
+    # so for ever.
     assert said.count("Started server process") >= 2
 
 

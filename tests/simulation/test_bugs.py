@@ -1,4 +1,5 @@
-"""Each planted bug is caught within 200 seeds: the same in which, without it, nothing fails (`test_seeds.py`, and here what begins)."""
+"""Each planted bug is caught within 200 seeds: the same in which, without it, nothing fails (`test_seeds.py`, and here
+what begins)."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ CAUGHT_BY = {
     "unmarked-once": 9,
     "wrong-byte": 2,
 }
-"""Where the search begins: a seed that has caught the bug before. It goes on with all others, and with --soak begins at 0."""
+"""Where the search begins: a seed that has caught the bug before. It goes on with all others, and with --soak begins at
+0."""
 
 
 def test_each_bug_has_a_place_to_begin() -> None:

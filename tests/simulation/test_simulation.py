@@ -1,4 +1,5 @@
-"""That a seed is a run: the same in every interpreter and after any other, and replayed by the command that a failure prints."""
+"""That a seed is a run: the same in every interpreter and after any other, and replayed by the command that a failure
+prints."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def test_every_seed_is_another_plan_and_every_kind_of_step_occurs() -> None:
 
 
 def test_a_run_exercises_what_it_is_meant_to() -> None:
-    """Over a few seeds: every end of a delivery, repeats, and more lives than workers. A simulation in which nothing happens proves nothing."""
+    """Over a few seeds: every end of a delivery, repeats, and more lives than workers. A simulation in which nothing
+    happens proves nothing."""
     total: dict[str, int] = {}
     for seed in range(12):
         for what, count in simulate(seed).figures.items():

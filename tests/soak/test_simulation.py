@@ -1,4 +1,5 @@
-"""The simulation over many more seeds than the tests take: 10,000 with `make soak`, a core each for what cores there are."""
+"""The simulation over many more seeds than the tests take: 10,000 with `make soak`, a core each for what cores there
+are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A gateway that resets, stalls, drains, throttles and kills connections, for a while. `make soak` runs the long form."""
+"""A gateway that resets, stalls, drains, throttles and kills connections, for a while. `make soak` runs the long
+form."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _POLICY = {"backoff_base": 0.02, "backoff_throttled": 0.05, "backoff_cap": 1.0, 
 
 
 async def test_nothing_is_lost_in_bad_weather(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Every delivery ends in one state, what is reported as accepted is in the ledger, and nothing grows without end."""
+    """Every delivery ends in one state, what is reported as accepted is in the ledger, and nothing grows without
+    end."""
     rounds, batch = (200, 20) if request.config.getoption("--soak") else (3, 10)
     ledger = tmp_path / "ledger"
     process = psutil.Process(os.getpid())

@@ -14,7 +14,8 @@ _METHODS = {name for part in NEEDED for name in vars(part) if not name.startswit
 
 
 class Bare:
-    """Directory, queue and control, each method passed on to a database of its own; no optional part, not even as None."""
+    """Directory, queue and control, each method passed on to a database of its own; no optional part, not even as
+    None."""
 
     in_order = False
 

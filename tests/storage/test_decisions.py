@@ -1,4 +1,5 @@
-"""What SQLite writes down for `explain`: nothing for what was accepted, little else, and not for longer than it is of use."""
+"""What SQLite writes down for `explain`: nothing for what was accepted, little else, and not for longer than it is of
+use."""
 
 from __future__ import annotations
 

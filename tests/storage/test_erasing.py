@@ -125,7 +125,8 @@ async def test_a_reader_that_keeps_the_log_is_waited_for_and_then_named(
 
 
 def test_gaps_are_what_no_cell_covers() -> None:
-    """SQLite itself leaves copies of rows there, with `secure_delete` too, where it splits a page: the reason for the look."""
+    """SQLite itself leaves copies of rows there, with `secure_delete` too, where it splits a page: the reason for the
+    look."""
     rng = random.Random(7)
     with apsw.Connection(":memory:") as made:
         made.pragma("secure_delete", 1)

@@ -41,7 +41,8 @@ def at(path: Path) -> SqliteStorage:
 
 
 async def _look(path: Path, how: str) -> int:
-    """Another program opens the database, reads, and closes it: the last to close moves the log into the file and deletes it."""
+    """Another program opens the database, reads, and closes it: the last to close moves the log into the file and
+    deletes it."""
     if how == "shell":
         if SHELL is None:
             pytest.skip("sqlite3 is not installed (Debian: apt-get install sqlite3)")
@@ -107,7 +108,8 @@ async def _look_if_there(path: Path) -> None:
 
 
 def test_no_file_of_the_database_is_opened_by_anything_but_sqlite(tmp_path: Path) -> None:
-    """Whatever is opened beside SQLite drops the locks when it is closed: Python's audit events tell of each such opening."""
+    """Whatever is opened beside SQLite drops the locks when it is closed: Python's audit events tell of each such
+    opening."""
     opened: list[str] = []
     watching = True
 
@@ -287,7 +289,8 @@ async def on(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple
     ],
 )
 async def test_what_is_no_damage_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """A quota, a disk that is read-only for a while, a right taken away and given back: each write says so, and then all goes on."""
+    """A quota, a disk that is read-only for a while, a right taken away and given back: each write says so, and then
+    all goes on."""
     path = tmp_path / "x.db"
     async with on(path, monkeypatch) as (storage, disk):
         await storage.register([device("alice", "1")], T0)
@@ -328,7 +331,8 @@ async def test_a_folder_that_cannot_be_written_for_a_while(tmp_path: Path, monke
 
 
 async def test_keys_of_addresses_that_do_not_fit_for_a_while_pass(tmp_path: Path) -> None:
-    """Another program has sealed the file with a key that this one lacks: named, and over once its record is the old one again."""
+    """Another program has sealed the file with a key that this one lacks: named, and over once its record is the old
+    one again."""
     path = tmp_path / "x.db"
     keys = [Sealer([bytes([n]) * 32]) for n in (1, 2)]
     async with SqliteStorage(str(path), replace(CONTEXT, sealer=keys[0])) as storage:

@@ -139,7 +139,8 @@ async def test_no_room_to_open(small_disk: Path) -> None:
 
 @pytest.mark.parametrize("fate", ["deleted", "replaced", "-wal", "-shm"])
 async def test_a_file_that_disappears(tmp_path: Path, fate: str) -> None:
-    """Nothing is accepted into a file that cannot be opened any more, and each caller learns of its name and the remedy."""
+    """Nothing is accepted into a file that cannot be opened any more, and each caller learns of its name and the
+    remedy."""
     path = tmp_path / "x.db"
     async with SqliteStorage(str(path), CONTEXT) as storage:
         await storage.put([submission()], T0)
@@ -198,7 +199,8 @@ async def faulty(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[t
 
 
 async def test_a_failed_fsync_ends_all_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commit is never tried again: its caller is told, further writes are refused, and reopening finds what was accepted."""
+    """The commit is never tried again: its caller is told, further writes are refused, and reopening finds what was
+    accepted."""
     path = tmp_path / "x.db"
     async with faulty(path, monkeypatch) as (storage, disk):
         await storage.register([device("alice", "1")], T0)

@@ -1,4 +1,5 @@
-"""A file of the first schema, as it was released, is brought up to date with all that it holds, wherever it is interrupted."""
+"""A file of the first schema, as it was released, is brought up to date with all that it holds, wherever it is
+interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The model and SQLite side by side under arbitrary histories: they answer alike, and the laws hold after every step."""
+"""The model and SQLite side by side under arbitrary histories: they answer alike, and the laws hold after every
+step."""
 
 from __future__ import annotations
 

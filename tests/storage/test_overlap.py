@@ -1,4 +1,5 @@
-"""Committing and delivering overlap: while one batch is being committed, batches that are committed go out, and none goes out before its own commit."""
+"""Committing and delivering overlap: while one batch is being committed, batches that are committed go out, and none
+goes out before its own commit."""
 
 from __future__ import annotations
 

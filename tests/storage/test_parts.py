@@ -1,4 +1,5 @@
-"""A storage may have the parts that are needed and no other: it delivers, and what needs another part is refused in one sentence."""
+"""A storage may have the parts that are needed and no other: it delivers, and what needs another part is refused in one
+sentence."""
 
 from __future__ import annotations
 
@@ -183,7 +184,8 @@ class Nothing:
     ("level", "storage", "transport"), [(1, False, True), (API, True, True), (API + 1, False, False), (0, False, False)]
 )
 def test_levels(level: int, storage: bool, transport: bool) -> None:
-    """What transports have had to have is the same since level 1; storages of another level are refused in one sentence."""
+    """What transports have had to have is the same since level 1; storages of another level are refused in one
+    sentence."""
     stored = StoragePlugin(name="mine", factory=MemoryStorage, api=level)
     sent = TransportPlugin(name="door", settings=Nothing, factory=ScriptedTransport, api=level)
     for place, plugin, taken in (("storage", stored, storage), ("apps.default.transports.door", sent, transport)):

@@ -1,4 +1,5 @@
-"""No statement of the SQLite storage reads a whole table, or is compiled twice: each plan is looked at, as SQLite would run it."""
+"""No statement of the SQLite storage reads a whole table, or is compiled twice: each plan is looked at, as SQLite would
+run it."""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def _scans(connection: apsw.Connection, sql: str) -> list[str]:
     names = {alias: table for table in LARGE for alias in _aliases(sql, table)}
     details = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", _bound(sql, None))]
     scans = [detail for detail in details if detail.startswith("SCAN ") and detail.split()[1] in names]
-    # A page of the feed is merged from pages of what is one's own and everybody's, each read from an index up to its limit.
+    # A page of the feed is merged from pages of what is one's own and everybody's, each read from an index up to its
+    # limit.
     merged = "feed_" in sql or "subscription" in sql
     return scans + [detail for detail in details if "TEMP B-TREE FOR ORDER BY" in detail and not merged]
 

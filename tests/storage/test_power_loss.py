@@ -1,4 +1,5 @@
-"""Power loss: every write and fsync is recorded, and the disk is put back together as it might have been found afterwards."""
+"""Power loss: every write and fsync is recorded, and the disk is put back together as it might have been found
+afterwards."""
 
 from __future__ import annotations
 

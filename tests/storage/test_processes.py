@@ -197,7 +197,8 @@ async def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
 
 
 async def test_what_was_acknowledged_survives_kills(tmp_path: Path) -> None:
-    """Killed at some moment between acknowledgements, again and again: all of them are there, each notification whole."""
+    """Killed at some moment between acknowledgements, again and again: all of them are there, each notification
+    whole."""
     path = tmp_path / "x.db"
     async with SqliteStorage(str(path), CONTEXT) as storage:
         await storage.register([device("alice", str(i)) for i in range(12)], T0)

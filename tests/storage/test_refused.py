@@ -1,4 +1,5 @@
-"""What the SQLite storage refuses to open: never silently started from nothing, each with one sentence that says what to do."""
+"""What the SQLite storage refuses to open: never silently started from nothing, each with one sentence that says what
+to do."""
 
 from __future__ import annotations
 

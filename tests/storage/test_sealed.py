@@ -1,4 +1,5 @@
-"""A SQLite file with an address key: the same contract, and nothing of an address in clear, whatever was done before or goes wrong."""
+"""A SQLite file with an address key: the same contract, and nothing of an address in clear, whatever was done before or
+goes wrong."""
 
 from __future__ import annotations
 

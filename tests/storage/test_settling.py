@@ -1,4 +1,5 @@
-"""Chunks that are their whole notification are settled together on SQLite: as the long way would, and in as many statements as one of them."""
+"""Chunks that are their whole notification are settled together on SQLite: as the long way would, and in as many
+statements as one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The conformance suite finds what is broken: each of these storages breaks one law, and is caught by a check that says so."""
+"""The conformance suite finds what is broken: each of these storages breaks one law, and is caught by a check that says
+so."""
 
 from __future__ import annotations
 

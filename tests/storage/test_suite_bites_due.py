@@ -1,4 +1,5 @@
-"""The conformance suite finds what is broken: storages that name a wrong time to come, or hide what was never expanded."""
+"""The conformance suite finds what is broken: storages that name a wrong time to come, or hide what was never
+expanded."""
 
 from __future__ import annotations
 

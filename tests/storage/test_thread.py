@@ -54,7 +54,8 @@ async def test_callers_share_a_commit(tmp_path: Path) -> None:
 async def test_what_is_asked_in_one_turn_of_the_loop_is_one_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that the first of many callers wakes commits that one alone, and leases what they put in a commit of its own."""
+    """A thread that the first of many callers wakes commits that one alone, and leases what they put in a commit of its
+    own."""
     batches: list[int] = []
     begun = threading.Event()
     write = Database.write

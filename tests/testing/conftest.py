@@ -41,7 +41,8 @@ class Echo(Simulator):
 
 
 class Client:
-    """One connection. `request` sends, `answer` waits for the end of a stream: (status, headers, body), or the error code of a reset."""
+    """One connection. `request` sends, `answer` waits for the end of a stream: (status, headers, body), or the error
+    code of a reset."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer

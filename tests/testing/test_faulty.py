@@ -1,4 +1,5 @@
-"""The failpoints of the test kit: what is armed, what is found installed, what a power loss keeps, and what the auditor sees."""
+"""The failpoints of the test kit: what is armed, what is found installed, what a power loss keeps, and what the auditor
+sees."""
 
 from __future__ import annotations
 

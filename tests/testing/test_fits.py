@@ -1,4 +1,5 @@
-"""What a built-in transport says to fit it never refuses, over made-up content; and it says so of what is usually sent."""
+"""What a built-in transport says to fit it never refuses, over made-up content; and it says so of what is usually
+sent."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ def _leases() -> list[Lease]:
     [(40, 8), pytest.param(300, 64, marks=pytest.mark.long("40 hosts where 8 may be in use"))],
 )
 async def test_more_hosts_than_may_be_in_use_are_served_without_a_gate_and_let_go(many: int, most: int) -> None:
-    """Every push is answered 201: no host is in trouble, none costs a second attempt, and nothing is held when all is done."""
+    """Every push is answered 201: no host is in trouble, none costs a second attempt, and nothing is held when all is
+    done."""
     closed: list[Any] = []
     hook = SimpleNamespace(on_event=lambda event: closed.append(event) if event.kind == "gate.closed" else None)
     others = _leases()

@@ -1,4 +1,5 @@
-"""Endpoints that a client names to reach what it must not: refused at registration and at sending, with nobody called."""
+"""Endpoints that a client names to reach what it must not: refused at registration and at sending, with nobody
+called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What old browsers and self-hosted push services want: aesgcm, other ports, private networks, authorities of their own."""
+"""What old browsers and self-hosted push services want: aesgcm, other ports, private networks, authorities of their
+own."""
 
 from __future__ import annotations
 

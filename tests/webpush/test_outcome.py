@@ -1,4 +1,5 @@
-"""Every row of the table of answers: over the wire from the simulated services, and the order in which rows are chosen."""
+"""Every row of the table of answers: over the wire from the simulated services, and the order in which rows are
+chosen."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ async def test_no_more_hosts_at_a_time_than_configured(rig: Any) -> None:
 
 
 async def test_many_hosts_take_turns_and_none_is_in_trouble(rig: Any) -> None:
-    """Sixty hosts where four may be busy: each has its turn within the patience of a delivery, and none is closed while it is busy."""
+    """Sixty hosts where four may be busy: each has its turn within the patience of a delivery, and none is closed while
+    it is busy."""
     async with rig(max_hosts=4, allowed_hosts=("push.example",)) as each:
         hosts = each.transport._hosts
         busy: set[str] = set()

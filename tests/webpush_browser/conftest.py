@@ -195,7 +195,8 @@ async def _browser(anyio_backend: Any, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 async def chromium(_browser: Chromium) -> AsyncIterator[Chromium]:
-    """One for all tests of a file: to start it takes seconds. A service at a port of its own is an origin of its own, which shares nothing."""
+    """One for all tests of a file: to start it takes seconds. A service at a port of its own is an origin of its own,
+    which shares nothing."""
     yield _browser
     await _browser.forget()
 
@@ -219,7 +220,8 @@ async def _shared(anyio_backend: Any) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def service(js: Any, _shared: Any) -> AsyncIterator[Any]:
-    """The service, for all tests of a file, with users of its own for each test; the tabs in `h.kept` are killed after it."""
+    """The service, for all tests of a file, with users of its own for each test; the tabs in `h.kept` are killed after
+    it."""
     _shared.number += 1
     yield _shared
     await js.run("h.kept.tab?.kill(); h.kept = {};")

@@ -1,4 +1,5 @@
-"""Each way in which the web client can be dead while it believes itself alive. The client runs in Node, the service on a socket."""
+"""Each way in which the web client can be dead while it believes itself alive. The client runs in Node, the service on
+a socket."""
 
 from __future__ import annotations
 
@@ -195,7 +196,8 @@ async def test_one_that_changed_without_a_token_is_told_by_the_next_page(js: Nod
 
 
 async def test_a_database_that_was_restored_is_read_anew(js: Node, tmp_path: Path) -> None:
-    """From before the subscription and some of the items: the UNSID is unknown, and the numbers of changes begin below the client's."""
+    """From before the subscription and some of the items: the UNSID is unknown, and the numbers of changes begin below
+    the client's."""
     file, copy = tmp_path / "fanout.db", tmp_path / "copy.db"
     async with web(f"sqlite:{file}") as service:
         kept = await service.post(title="Kept")

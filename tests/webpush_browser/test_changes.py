@@ -1,4 +1,5 @@
-"""What the client keeps of changes that the service has not confirmed, and how it reads a long feed. In Node, the service on a socket."""
+"""What the client keeps of changes that the service has not confirmed, and how it reads a long feed. In Node, the
+service on a socket."""
 
 from __future__ import annotations
 

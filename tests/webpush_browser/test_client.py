@@ -1,4 +1,5 @@
-"""The web client of the service in a real Chromium: the module, the worker and the small page, against the service on a socket."""
+"""The web client of the service in a real Chromium: the module, the worker and the small page, against the service on a
+socket."""
 
 from __future__ import annotations
 

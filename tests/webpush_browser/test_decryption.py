@@ -1,4 +1,5 @@
-"""What we encrypt, WebCrypto decrypts: in a real Chromium, and in Node, with keys that were made there and never leave."""
+"""What we encrypt, WebCrypto decrypts: in a real Chromium, and in Node, with keys that were made there and never
+leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The page of the feed in a real Chromium: what a user sees, by mouse, keyboard and screen reader, on a phone and on a desk."""
+"""The page of the feed in a real Chromium: what a user sees, by mouse, keyboard and screen reader, on a phone and on a
+desk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Two browsers of one user stay in step, whatever is done, killed and cut: a machine of random actions against the real service."""
+"""Two browsers of one user stay in step, whatever is done, killed and cut: a machine of random actions against the real
+service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The page of `fanout demo --browser` in a real Chromium that has no network: everything but the vendor's own push service."""
+"""The page of `fanout demo --browser` in a real Chromium that has no network: everything but the vendor's own push
+service."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ async def test_where_push_is_unavailable_it_says_why(chromium: Any, script: str,
 
 
 async def test_a_push_goes_out_and_comes_back_through_the_service_worker(chromium: Any) -> None:
-    """The button's push is encrypted by us, decrypted by Chromium's own cryptography, and shown by its service worker."""
+    """The button's push is encrypted by us, decrypted by Chromium's own cryptography, and shown by its service
+    worker."""
     async with serving() as served:
         page = await opened(chromium, served, SUBSCRIBED)
         await page.run("document.getElementById('subscribe').click()")

@@ -1,4 +1,5 @@
-"""The service worker: what it shows, and what becomes of what the user does in the tray. It runs in Node, the service on a socket."""
+"""The service worker: what it shows, and what becomes of what the user does in the tray. It runs in Node, the service
+on a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The service on a socket, and browsers in Node that use it: `browsers.mjs` around the files that the service serves."""
+"""The service on a socket, and browsers in Node that use it: `browsers.mjs` around the files that the service
+serves."""
 
 from __future__ import annotations
 

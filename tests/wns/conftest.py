@@ -55,7 +55,8 @@ def transport_to_fixture() -> Callable[..., WnsTransport]:
 
 @pytest.fixture
 def opened() -> Open:
-    """`async with opened(auth=…, clock=…, simulator={…}, …) as (simulator, transport)`; the rest are the transport's settings."""
+    """`async with opened(auth=…, clock=…, simulator={…}, …) as (simulator, transport)`; the rest are the transport's
+    settings."""
 
     @asynccontextmanager
     async def open_both(

@@ -45,7 +45,8 @@ async def test_every_channel_ends_as_it_should(tmp_path: Path) -> None:
 
 
 async def test_trouble_on_the_way_loses_nothing(tmp_path: Path) -> None:
-    """A tenth of the requests each: cut before, cut after, answered 500; and every connection closed after 20 requests."""
+    """A tenth of the requests each: cut before, cut after, answered 500; and every connection closed after 20
+    requests."""
     faults = Faults(seed=3, kill_before=0.1, kill_after=0.1, errors={"InternalError": 0.1}, goaway_every=20)
     policy = {"backoff_base": 0.01, "backoff_cap": 0.05, "attempts": 50}
     async with (

@@ -1,8 +1,9 @@
 """Apple Push Notification service: iOS, iPadOS, macOS, tvOS, visionOS and watchOS devices, over HTTP/2.
 
 `settings` holds the settings of a binding, `payload` (pure) makes a notification into Apple's form, `outcome` (pure) is
-the table of Apple's answers, `auth` keeps the provider token, `transport` does the I/O, `aioapns_client` is the conservative
-alternative to it, and `simulator` stands in for Apple. Nothing imports this package by name: the entry point `apns` names `plugin`.
+the table of Apple's answers, `auth` keeps the provider token, `transport` does the I/O, `aioapns_client` is the
+conservative alternative to it, and `simulator` stands in for Apple. Nothing imports this package by name: the entry
+point `apns` names `plugin`.
 """
 
 from fanout.plugin import Question, TransportPlugin

@@ -1,9 +1,9 @@
 """The binding over aioapns 4: the conservative client, to compare with and to fall back to (`client = "aioapns"`).
 
-aioapns waits for ever where a stream is reset or an error comes without a body, and sends everything again when a connection ends.
-So it is given one attempt per send (its connections are used, its retry loop is not), a deadline around each, this process's one
-provider token instead of one per connection, and one request alone on a new connection, as Apple demands. The README
-lists its limits.
+aioapns waits for ever where a stream is reset or an error comes without a body, and sends everything again when a
+connection ends. So it is given one attempt per send (its connections are used, its retry loop is not), a deadline
+around each, this process's one provider token instead of one per connection, and one request alone on a new connection,
+as Apple demands. The README lists its limits.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class AioapnsTransport(ApnsTransport):
         )
 
     async def _attempt(self, request: Any) -> Any:
-        """One attempt by the deadline. A request given up is taken from aioapns's table: it would crash on a late answer."""
+        """One attempt by the deadline. A request given up is taken from aioapns's table: it would crash on a late
+        answer."""
         holder: list[Any] = []
         task = asyncio.ensure_future(self._exchange(request, holder))
         self._tasks.add(task)
@@ -162,7 +163,8 @@ class AioapnsTransport(ApnsTransport):
             raise RequestFailed("unknown", "protocol") from None
 
     def _distrust(self, connection: Any) -> None:
-        """Send nothing more on a connection that left a request without an answer; others may still be answered on it."""
+        """Send nothing more on a connection that left a request without an answer; others may still be answered on
+        it."""
         if connection in self._connections.connections:
             self._connections.connections.remove(connection)
         if not connection.requests:

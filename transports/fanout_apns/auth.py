@@ -1,9 +1,11 @@
-"""The provider token: an ES256 JWT that every connection of one team and key shares, made ahead of need and never while sending.
+"""The provider token: an ES256 JWT that every connection of one team and key shares, made ahead of need and never while
+sending.
 
-Apple's "Establishing a token-based connection to APNs": a token is refused an hour after its `iat`, and must not be renewed more
-than once in 20 minutes. The `iat` is rounded down to a slot and the signature is deterministic where OpenSSL can (RFC 6979), so that
-processes that start within one slot present the same token, not each its own. Where processes share a database, the token stands there:
-a process that finds no valid one signs one and offers it, and all present the first.
+Apple's "Establishing a token-based connection to APNs": a token is refused an hour after its `iat`, and must not be
+renewed more than once in 20 minutes. The `iat` is rounded down to a slot and the signature is deterministic where
+OpenSSL can (RFC 6979), so that processes that start within one slot present the same token, not each its own. Where
+processes share a database, the token stands there: a process that finds no valid one signs one and offers it, and all
+present the first.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ SLOT = 600
 CLOCK_SLACK = 30
 """Seconds by which `iat` lies further back, so that a clock slightly ahead of Apple's signs no token of the future."""
 LIFETIME = 46 * 60
-"""Age in seconds (since `iat`) at which a token is renewed: at most 47 minutes with the timer's delay, of the 60 allowed."""
+"""Age in seconds (since `iat`) at which a token is renewed: at most 47 minutes with the timer's delay, of the 60
+allowed."""
 SPACING = 20 * 60
 """Seconds between two new tokens, at least."""
 ENDS = 60 * 60
@@ -90,7 +93,8 @@ class ProviderToken:
         return True
 
     async def refresh_shared(self, fleet: Fleetwide, now: float, monotonic: float) -> bool:
-        """As `refresh`, with the token that all processes share. Signs for this process alone where storage does not answer."""
+        """As `refresh`, with the token that all processes share. Signs for this process alone where storage does not
+        answer."""
         if self.text and (self._good(now) or not self._may_renew(monotonic)):
             return False
         try:
@@ -110,7 +114,8 @@ class ProviderToken:
         return True
 
     def expired(self, generation: int, now: float, monotonic: float, *, shared: bool = False) -> Expired:
-        """Apple refused the token of `generation` as expired. A `shared` one is not replaced here: `refresh_shared` is due."""
+        """Apple refused the token of `generation` as expired. A `shared` one is not replaced here: `refresh_shared` is
+        due."""
         if generation != self.generation:
             return Expired.REPLACED
         self._refused = self.text
@@ -121,7 +126,8 @@ class ProviderToken:
         return Expired.REPLACED
 
     def hold(self, now: float, monotonic: float) -> None:
-        """Apple said that tokens change too often: no new one for 20 minutes, and back to the former while it is valid."""
+        """Apple said that tokens change too often: no new one for 20 minutes, and back to the former while it is
+        valid."""
         if self._held_until is not None and monotonic < self._held_until:
             return
         self._held_until = monotonic + SPACING
@@ -139,14 +145,15 @@ class ProviderToken:
         return True
 
     def _good(self, now: float) -> bool:
-        """Whether the present token may be presented for a while. One from the future was made before the clock was set back: it is
-        refused until the time comes again."""
+        """Whether the present token may be presented for a while. One from the future was made before the clock was set
+        back: it is refused until the time comes again."""
         return 0 <= now - self._iat < LIFETIME and self.text != self._refused
 
     def _in_the_way(self, standing: SharedToken, now: float) -> float | None:
         """The spacing with which another is to be offered in place of the standing token; None where that is good.
 
-        One that was refused, or is from the future, gives way for all processes; one that a process has put there since does not.
+        One that was refused, or is from the future, gives way for all processes; one that a process has put there since
+        does not.
         """
         if standing.from_the_future(now):
             return 0.0

@@ -53,7 +53,8 @@ class Validity:
 
 @dataclass(frozen=True, slots=True)
 class PushCertificate:
-    """`identity` is the certificate, its chain and its key in PEM, without a passphrase. `uid` is the bundle id that it names, or ""."""
+    """`identity` is the certificate, its chain and its key in PEM, without a passphrase. `uid` is the bundle id that it
+    names, or ""."""
 
     identity: bytes = field(repr=False)
     validity: Validity
@@ -61,7 +62,8 @@ class PushCertificate:
 
 
 def load(cert_file: Path, cert_key_file: Path | None, cert_passphrase: Secret | None) -> PushCertificate:
-    """The certificate in `cert_file`, with its key there or in a file of its own. Reads files. Raises `ConfigurationError`."""
+    """The certificate in `cert_file`, with its key there or in a file of its own. Reads files. Raises
+    `ConfigurationError`."""
     try:
         raw = cert_file.read_bytes()
         key = cert_key_file.read_bytes() if cert_key_file is not None else None
@@ -73,7 +75,8 @@ def load(cert_file: Path, cert_key_file: Path | None, cert_passphrase: Secret | 
 
 
 def parse(raw: bytes, key: bytes | None, passphrase: bytes | None) -> PushCertificate:
-    """The certificate in the text `raw` of cert_file, with its key there or in `key`. Raises `ConfigurationError`, without a secret."""
+    """The certificate in the text `raw` of cert_file, with its key there or in `key`. Raises `ConfigurationError`,
+    without a secret."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
     from cryptography.x509.oid import NameOID
 

@@ -142,7 +142,8 @@ TABLE: dict[tuple[int, str], Row] = {
 }
 
 FALLBACK: dict[int, Row] = {
-    # Apple adds reasons to 403 (three in 2025), all about credentials: parked, where a rejection would lose the campaign.
+    # Apple adds reasons to 403 (three in 2025), all about credentials: parked, where a rejection would lose the
+    # campaign.
     403: (_credential, Effect.NONE),
     410: (_gone_or_ours, Effect.NONE),
     429: (_throttled, Effect.NONE),
@@ -183,7 +184,8 @@ def of_failure(
 ) -> tuple[Outcome, Effect]:
     """The outcome of a request without an answer. `debug` is the debug data of a GOAWAY, in which Apple names a reason.
 
-    An authentication reason there is as good as the answer itself; any other only names the failure. The rest is as `unanswered` has it.
+    An authentication reason there is as good as the answer itself; any other only names the failure. The rest is as
+    `unanswered` has it.
     """
     named = parse_body(debug)[0]
     status, row = _BY_REASON.get(named, (0, None))
@@ -195,7 +197,8 @@ def of_failure(
 
 
 def by_our_clock(since: float | None, date: str | None, now: float) -> float | None:
-    """When a token died (UNIX seconds by Apple's clock, of which `date` is the answer's own `Date` header), by the clock that says `now`.
+    """When a token died (UNIX seconds by Apple's clock, of which `date` is the answer's own `Date` header), by the
+    clock that says `now`.
 
     It was so long ago; and registrations, which it is compared with, are dated by ours.
     """

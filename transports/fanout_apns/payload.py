@@ -66,7 +66,8 @@ RESERVED = ("aps", "fanout")
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The request headers that a notification decides. `expiration` is UNIX seconds, 0 for now or never, or None for Apple's choice.
+    """The request headers that a notification decides. `expiration` is UNIX seconds, 0 for now or never, or None for
+    Apple's choice.
 
     `own_topic` says that the topic is the binding's, so that an answer about the topic speaks of the configuration.
     """

@@ -31,11 +31,11 @@ class ApnsSettings:
     """One app on one of Apple's environments. Either `key` (with `key_id`, `team_id`, `topic`) or `cert_file` proves
     the identity of the sender.
 
-    `key` is the text of the .p8 file; `cert_file` a certificate in PEM or a .p12 file, `cert_key_file` its key if that is apart,
-    `cert_passphrase` the passphrase that either is encrypted with. `topic` is the app's
-    bundle id; with a certificate it may be left out. `gateway` replaces Apple's host (a test server, or Apple's with port 2197),
-    `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
-    Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
+    `key` is the text of the .p8 file; `cert_file` a certificate in PEM or a .p12 file, `cert_key_file` its key if that
+    is apart, `cert_passphrase` the passphrase that either is encrypted with. `topic` is the app's bundle id; with a
+    certificate it may be left out. `gateway` replaces Apple's host (a test server, or Apple's with port 2197),
+    `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper
+    limits, as Apple's own may be lower. `client` chooses the HTTP/2 client. `request_timeout` is in seconds.
 
     `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
     and `NO_PROXY`, or "direct" for none where the configuration has one for all.
@@ -145,7 +145,8 @@ class ApnsSettings:
 
 
 def _is_p256_key(text: str) -> bool:
-    """Whether the text has the form of such a key. Looked at here without a crypto library, which takes long to import."""
+    """Whether the text has the form of such a key. Looked at here without a crypto library, which takes long to
+    import."""
     found = _PEM.fullmatch(text)
     if found is None or found.group(1) != found.group(3):
         return False

@@ -44,9 +44,10 @@ _LEAN_NOTIFICATION = re.compile(rb'"fanout":\{"id":"([0-9a-f-]{36})"')
 class ApnsSimulator(Simulator):
     """Apple's gateway for one app.
 
-    `auth` is `token` or `certificate`. Device tokens made by `address` behave by their first digits: `dead` is answered 410
-    since `dead_since` (UNIX seconds), `bad` 400, `other` belongs to another app, `throttled` is told `retry-after` one second once and then
-    accepted, `slow` is answered `slow` seconds late. `devices` maps any other token to one of these words.
+    `auth` is `token` or `certificate`. Device tokens made by `address` behave by their first digits: `dead` is answered
+    410 since `dead_since` (UNIX seconds), `bad` 400, `other` belongs to another app, `throttled` is told `retry-after`
+    one second once and then accepted, `slow` is answered `slow` seconds late. `devices` maps any other token to one of
+    these words.
     """
 
     name: ClassVar[str] = "apns"

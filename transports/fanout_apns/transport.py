@@ -271,7 +271,8 @@ class ApnsTransport:
             await self._pool.aclose()
 
     def _tick(self) -> None:
-        """Renew the token when it is time, off the path of any send. A shared one only where this process presents it."""
+        """Renew the token when it is time, off the path of any send. A shared one only where this process presents
+        it."""
         assert self._token is not None
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
         if self._context.fleet is None:

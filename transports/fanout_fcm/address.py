@@ -15,12 +15,13 @@ __all__ = ["APPLE", "FID", "RELAYED", "TOKEN", "WEB", "Relays", "parse_address"]
 
 TOKEN = "token"
 FID = "fid"
-"""The kinds of endpoint, named as the message's fields are. Google prefers `fid` since 2026 (discovery revision 20261023)."""
+"""The kinds of endpoint, named as the message's fields are. Google prefers `fid` since 2026 (discovery revision
+20261023)."""
 
 APPLE = "apple"
 WEB = "web"
-"""The groups of the devices that Google reaches through Apple or a browser vendor, each with a credential of its own that the project's
-owner gave to Firebase. When that is wrong, its group is parked, and the others go on."""
+"""The groups of the devices that Google reaches through Apple or a browser vendor, each with a credential of its own
+that the project's owner gave to Firebase. When that is wrong, its group is parked, and the others go on."""
 
 RELAYED = "relayed"
 """As these, for devices whose address does not name a platform, and that were found to be reached through another
@@ -33,8 +34,8 @@ _GROUPS = {"": "", "android": "", "ios": APPLE, "apple": APPLE, "web": WEB}
 
 
 class Relays:
-    """Tells a device that is reached through another provider from one whose own credential Google means: two devices say
-    so, or none."""
+    """Tells a device that is reached through another provider from one whose own credential Google means: two devices
+    say so, or none."""
 
     __slots__ = ("_said",)
 
@@ -51,8 +52,8 @@ class Relays:
 def parse_address(raw: str | Mapping[str, Any]) -> Address:
     """The address of a token or installation id, told apart by form, or of a mapping that says which it is.
 
-    The mapping (or its JSON text) is `{"token": …}` or `{"fid": …}`, with an optional `"platform"` (`android`, `ios`, `web`). Raises
-    `AddressInvalid`, without the address in its text.
+    The mapping (or its JSON text) is `{"token": …}` or `{"fid": …}`, with an optional `"platform"` (`android`, `ios`,
+    `web`). Raises `AddressInvalid`, without the address in its text.
     """
     if isinstance(raw, str):
         text = raw.strip()

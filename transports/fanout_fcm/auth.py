@@ -1,7 +1,8 @@
 """Access tokens of one binding. `TokenSource` decides when to fetch, and which token is used meanwhile:
 
-it renews about five minutes early, one fetch at a time and off the path of any send, and an old token serves as long as it is valid. How a
-token is got is a grant's: a service account's key signs for it, or it comes with the credentials that Google's libraries would find.
+it renews about five minutes early, one fetch at a time and off the path of any send, and an old token serves as long as
+it is valid. How a token is got is a grant's: a service account's key signs for it, or it comes with the credentials
+that Google's libraries would find.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = ["LIFETIME", "Credentials", "Signer"]
 
 
 class Credentials:
-    """The access token of one binding, and the HTTP client that fetches it. Raises `ConfigurationError` for a credential that cannot be used."""
+    """The access token of one binding, and the HTTP client that fetches it. Raises `ConfigurationError` for a
+    credential that cannot be used."""
 
     def __init__(self, settings: FcmSettings, context: Context, ssl_context: ssl.SSLContext) -> None:
         self._settings = settings

@@ -14,7 +14,8 @@ from fanout.plugin import ConfigurationError, Secret
 __all__ = ["GOOGLE_TOKEN_URL", "PROJECT", "ServiceAccount", "read_service_account"]
 
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"
-"""The only token endpoint that a credential may name: a file from elsewhere could send our assertion anywhere (CVE-2026-66901)."""
+"""The only token endpoint that a credential may name: a file from elsewhere could send our assertion anywhere
+(CVE-2026-66901)."""
 
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 """A project id or number, also the old form `example.com:name`."""
@@ -36,7 +37,8 @@ class ServiceAccount:
 
 
 def read_service_account(secret: Secret, *, any_token_url: bool = False) -> ServiceAccount:
-    """The account in the text of a service account file. `any_token_url`: the file's `token_uri` is not going to be used.
+    """The account in the text of a service account file. `any_token_url`: the file's `token_uri` is not going to be
+    used.
 
     Raises `ConfigurationError`, which names the fault in the file and shows nothing of it.
     """
@@ -83,7 +85,8 @@ _RSA = bytes.fromhex("2a864886f70d010101")
 
 
 def _is_rsa_key(text: str) -> bool:
-    """Whether the text has the form of such a key, whole. Looked at here without a crypto library, which takes long to import."""
+    """Whether the text has the form of such a key, whole. Looked at here without a crypto library, which takes long to
+    import."""
     found = _PEM.fullmatch(text)
     if found is None or found.group(1) != found.group(3):
         return False

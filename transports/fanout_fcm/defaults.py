@@ -38,8 +38,8 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def find(environ: Mapping[str, str], home: Path) -> Secret | None:
-    """The credential's text: of the file that GOOGLE_APPLICATION_CREDENTIALS names, else of the file that gcloud writes; None for the
-    metadata server. Raises `ConfigurationError`."""
+    """The credential's text: of the file that GOOGLE_APPLICATION_CREDENTIALS names, else of the file that gcloud
+    writes; None for the metadata server. Raises `ConfigurationError`."""
     named = environ.get(_FILE, "")
     if named:
         return _read(Path(named), f"the file that {_FILE} names")
@@ -69,7 +69,8 @@ def _read(path: Path, what: str) -> Secret:
 
 
 def grant_of(secret: Secret | None, environ: Mapping[str, str], *, token_url: str = "", iam_url: str = "") -> Grant:
-    """How access tokens are got with this credential; with None, from the metadata server. Raises `ConfigurationError`, and shows nothing.
+    """How access tokens are got with this credential; with None, from the metadata server. Raises `ConfigurationError`,
+    and shows nothing.
 
     `token_url` replaces the token endpoint, `iam_url` the host of the IAM credentials API.
     """

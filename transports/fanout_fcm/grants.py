@@ -1,7 +1,7 @@
 """The ways to an access token: each asks one or two endpoints, by a function that is injected, and raises `TokenError`.
 
-"Application Default Credentials", "Workload identity federation", RFC 8693 (token exchange), and the IAM credentials API's
-`generateAccessToken`. The text of an error holds no secret.
+"Application Default Credentials", "Workload identity federation", RFC 8693 (token exchange), and the IAM credentials
+API's `generateAccessToken`. The text of an error holds no secret.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class UserGrant:
 
 @dataclass(frozen=True, slots=True)
 class MetadataGrant:
-    """The metadata server of Compute Engine, GKE, Cloud Run and the like: it knows the service account of the machine or workload."""
+    """The metadata server of Compute Engine, GKE, Cloud Run and the like: it knows the service account of the machine
+    or workload."""
 
     host: str
 

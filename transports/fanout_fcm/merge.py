@@ -1,7 +1,8 @@
 """The overrides of a notification in Google's own terms, laid over the message that we made of it. Pure.
 
-Protocol buffers' JSON takes a field by its camelCase and by its snake_case name, and refuses a message that has both: so a name
-given either way replaces ours. Maps whose keys belong to the app, and `apns.payload`, are merged by the exact key.
+Protocol buffers' JSON takes a field by its camelCase and by its snake_case name, and refuses a message that has both:
+so a name given either way replaces ours. Maps whose keys belong to the app, and `apns.payload`, are merged by the exact
+key.
 """
 
 from __future__ import annotations

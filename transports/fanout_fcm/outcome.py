@@ -49,7 +49,8 @@ _DEVICE_TEXTS = ("not a valid fcm registration token", "invalid registration tok
 class Answer:
     """One answer of Google's, taken apart. `after` is the value of `Retry-After` (seconds), `attempt` counts this one.
 
-    `fields` are the fields that a BadRequest detail complains of, `quota` the words of a QuotaFailure detail and of the message.
+    `fields` are the fields that a BadRequest detail complains of, `quota` the words of a QuotaFailure detail and of the
+    message.
     """
 
     http: int
@@ -92,7 +93,8 @@ class Answer:
 
 
 class Reauthenticate:
-    """Not an outcome: the access token was refused, so fetch another and send once more. `outcome` is for the second time."""
+    """Not an outcome: the access token was refused, so fetch another and send once more. `outcome` is for the second
+    time."""
 
     __slots__ = ("outcome",)
 
@@ -135,8 +137,8 @@ def _project(answer: Answer) -> Outcome:
 def _third_party(answer: Answer) -> Outcome:
     """The credential by which Google reaches Apple or a browser vendor is wrong: those devices wait, Android goes on.
 
-    A device whose address names no platform cannot be an Android device then. It waits alone until a second one is answered so; then
-    both move to a group of their own: see `fanout_fcm.address.RELAYED`.
+    A device whose address names no platform cannot be an Android device then. It waits alone until a second one is
+    answered so; then both move to a group of their own: see `fanout_fcm.address.RELAYED`.
     """
     return Misconfigured(answer.word, Scope.GROUP)
 
@@ -204,7 +206,8 @@ BY_HTTP: dict[int, Factory] = {
     503: _failed,
     504: _failed,
 }
-"""Where the body says nothing that is known. Any other 4xx is rejected, a redirect is a wrong gateway, everything else failed."""
+"""Where the body says nothing that is known. Any other 4xx is rejected, a redirect is a wrong gateway, everything else
+failed."""
 
 
 def of_answer(answer: Answer) -> Outcome | Reauthenticate:

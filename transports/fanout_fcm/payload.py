@@ -46,7 +46,8 @@ _TTL_SECONDS = orjson.Fragment(b'"' + _CUT + b's"')
 
 
 class FcmMessage(Message):
-    """A notification for one binding: the texts between which the remaining TTL stands, kept joined for the last TTL asked for."""
+    """A notification for one binding: the texts between which the remaining TTL stands, kept joined for the last TTL
+    asked for."""
 
     __slots__ = ("_parts", "_rest", "_ttl")
 
@@ -106,10 +107,11 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
 
 
 def _encoded(message: dict[str, Any]) -> tuple[int, bytes]:
-    """The bytes that reach a device, for the platform to which most do, and the whole as JSON, in which each value is encoded once.
+    """The bytes that reach a device, for the platform to which most do, and the whole as JSON, in which each value is
+    encoded once.
 
-    A device receives texts and data, not the fields that only steer the delivery. Google documents the limit and not how it
-    counts; counting the JSON text with its punctuation errs on the safe side.
+    A device receives texts and data, not the fields that only steer the delivery. Google documents the limit and not
+    how it counts; counting the JSON text with its punctuation errs on the safe side.
     """
     common = sum([_embed(message, name) for name in ("notification", "data") if message.get(name)])
     largest = 0
@@ -128,7 +130,8 @@ def _embed(values: dict[str, Any], key: str) -> int:
 
 
 def _message(notification: Notification, second: bool) -> dict[str, Any]:
-    """The message before overrides, without a target; `second`: with `androidV2`, whose kind of content the override chooses."""
+    """The message before overrides, without a target; `second`: with `androidV2`, whose kind of content the override
+    chooses."""
     message: dict[str, Any] = {"data": _data(notification)}
     if notification.visible:
         message["notification"] = _present(title=notification.title, body=notification.body, image=notification.image)

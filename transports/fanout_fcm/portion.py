@@ -46,7 +46,8 @@ class Portion:
             self._granted = None
 
     def short(self) -> bool:
-        """Something has to wait for its turn. Whether more may be granted soon: all that is to be had has not been asked for before."""
+        """Something has to wait for its turn. Whether more may be granted soon: all that is to be had has not been
+        asked for before."""
         if self._ask is None:
             return False
         if self._wanted < math.inf:
@@ -71,7 +72,8 @@ _portions: WeakValueDictionary[tuple[object, ...], Portion] = WeakValueDictionar
 
 
 def portion_of(settings: FcmSettings, context: Context) -> Portion | None:
-    """The project's portion: bindings of one project share it where they name the same rate, and live by the same clock and fleet."""
+    """The project's portion: bindings of one project share it where they name the same rate, and live by the same clock
+    and fleet."""
     if not settings.rate_per_minute:
         return None
     project = (settings.gateway, settings.project)

@@ -27,14 +27,15 @@ class FcmSettings:
     credentials are found as Google's own libraries find them, or are those in `credentials` (the text of a file of type
     external_account, impersonated_service_account or authorized_user), and `project_id` must be given.
 
-    `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint, `iam_url` its IAM credentials API (test servers);
-    `ca_file` is trusted besides the system's authorities. `connections` and `streams` (per connection) are upper limits, as
-    Google's own may be lower; a thousand in flight are 10,000 a second at answers of 100 ms, and more only cost memory.
+    `project_id` replaces the file's. `gateway` replaces Google's host and `token_url` its token endpoint, `iam_url` its
+    IAM credentials API (test servers); `ca_file` is trusted besides the system's authorities. `connections` and
+    `streams` (per connection) are upper limits, as Google's own may be lower; a thousand in flight are 10,000 a second
+    at answers of 100 ms, and more only cost memory.
 
-    `rate_per_minute` is the project's quota (Google's default is 600,000; 0 shapes nothing), of which this process uses at most
-    all; `ramp` is in how many seconds it goes from nothing to that rate (0: at once). With `validate_only` Google checks every
-    message and delivers none. `request_timeout` is in seconds; Google asks for at least 10 ("Best practices when sending FCM
-    messages at scale").
+    `rate_per_minute` is the project's quota (Google's default is 600,000; 0 shapes nothing), of which this process uses
+    at most all; `ramp` is in how many seconds it goes from nothing to that rate (0: at once). With `validate_only`
+    Google checks every message and delivers none. `request_timeout` is in seconds; Google asks for at least 10 ("Best
+    practices when sending FCM messages at scale").
 
     `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
     and `NO_PROXY`, or "direct" for none where the configuration has one for all.
@@ -138,7 +139,8 @@ class FcmSettings:
         return self.project_id or self.account.project
 
     def check_account(self) -> None:
-        """Raise `ConfigurationError` where the service account cannot be used, or names no project and `project_id` neither."""
+        """Raise `ConfigurationError` where the service account cannot be used, or names no project and `project_id`
+        neither."""
         if not (self.account.project or self.project_id):
             raise ConfigurationError(
                 "project_id is missing here and in the service account file: write the project's id."

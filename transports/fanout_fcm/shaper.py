@@ -1,7 +1,8 @@
-"""The project's rate, kept to before Google has to say so. Pure: a token bucket that warms up, with the time as an argument.
+"""The project's rate, kept to before Google has to say so. Pure: a token bucket that warms up, with the time as an
+argument.
 
-Google counts 600,000 messages a minute per project, and asks that traffic go from nothing to its peak over a minute at least
-("Throttling and quotas", "Best practices when sending FCM messages at scale").
+Google counts 600,000 messages a minute per project, and asks that traffic go from nothing to its peak over a minute at
+least ("Throttling and quotas", "Best practices when sending FCM messages at scale").
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ _UNTOLD = -1.0
 
 
 class Shaper:
-    """`limit` in messages per second when warm, `ramp` the seconds from cold to warm (0: always warm). Times are monotonic seconds.
+    """`limit` in messages per second when warm, `ramp` the seconds from cold to warm (0: always warm). Times are
+    monotonic seconds.
 
-    Heat grows from 0 to 1 while more than half of the present rate is used, and sinks while less is: a steady trickle stays cold,
-    and a sender at some rate may send at twice of it at once, and at the limit after the ramp.
+    Heat grows from 0 to 1 while more than half of the present rate is used, and sinks while less is: a steady trickle
+    stays cold, and a sender at some rate may send at twice of it at once, and at the limit after the ramp.
 
     A project's rate may be divided among processes: `resize` sets the part of this one, `demand` tells the part that it
     could use.
@@ -62,7 +64,8 @@ class Shaper:
     def take(self, now: float, longest: float) -> float:
         """Reserve one message; the seconds to wait for its turn, 0 for none.
 
-        Where that would be more than `longest`, nothing is reserved, and the answer is negative: minus the seconds to wait.
+        Where that would be more than `longest`, nothing is reserved, and the answer is negative: minus the seconds to
+        wait.
         """
         if now > self._at:
             credit = self._credit + (now - self._at) * self.rate
@@ -86,7 +89,8 @@ class Shaper:
         return 0.0
 
     def resize(self, limit: float) -> None:
-        """Of the whole limit, this much is this process's own from now on; 0 lets nothing through. How warm it is stays as it is."""
+        """Of the whole limit, this much is this process's own from now on; 0 lets nothing through. How warm it is stays
+        as it is."""
         first = not self._burst
         self._limit = limit
         self._warm(self._heat)
@@ -108,7 +112,8 @@ class Shaper:
         """A window has passed: grow warmer or colder by the rate used in it."""
         if self._ramp:
             past = now - self._since
-            # A process whose part of the rate is 0 (it could not ask for one: the database was away) may send nothing, and cools down.
+            # A process whose part of the rate is 0 (it could not ask for one: the database was away) may send nothing,
+            # and cools down.
             used = min(1.0, self._taken / (self.rate * past)) if self.rate else 0.0
             self._warm(min(1.0, max(0.0, self._heat + (2.0 * used - 1.0) * past / self._ramp)))
         self._since = now

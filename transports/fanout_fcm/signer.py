@@ -1,4 +1,5 @@
-"""Assertions signed with a service account's key (RS256): "Using OAuth 2.0 for server to server applications" and RFC 7523."""
+"""Assertions signed with a service account's key (RS256): "Using OAuth 2.0 for server to server applications" and RFC
+7523."""
 
 from __future__ import annotations
 

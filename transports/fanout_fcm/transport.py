@@ -134,7 +134,8 @@ class FcmTransport:
         return parse_address(raw)
 
     fits = staticmethod(fitting(LIMIT, "fanout", *RESERVED, times=3))
-    """See `Transport`. The payload holds an action three times, two of them quoted as a text in JSON, and all else less often."""
+    """See `Transport`. The payload holds an action three times, two of them quoted as a text in JSON, and all else less
+    often."""
 
     def prepare(self, notification: Notification) -> FcmMessage:
         """The message, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""
@@ -193,7 +194,8 @@ class FcmTransport:
         return [*pool.start(answers, requests, run.fresh), *range(allowed, count)]
 
     async def _turn(self, wait: float, begun: float) -> float:
-        """The seconds to wait, where a larger part of the project's rate may be granted before they are over; negative for too long."""
+        """The seconds to wait, where a larger part of the project's rate may be granted before they are over; negative
+        for too long."""
         portion = self._portion
         assert portion is not None
         more = portion.short()
@@ -230,7 +232,8 @@ class FcmTransport:
                 return _without_token(error)
 
     def _judged(self, response: Response, delivery: Delivery, token: Token | None) -> Outcome | None:
-        """The outcome of an answer other than 200; None where `token` is refused, unless it is None: the second already.
+        """The outcome of an answer other than 200; None where `token` is refused, unless it is None: the second
+        already.
 
         The others wait for the next token, too.
         """
@@ -291,7 +294,8 @@ class FcmTransport:
         return Answer.parse(response.status, response.body, after=after, attempt=attempt)
 
     async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:
-        """Send with this token from now on, or with one that is fetched: another than `refused`. Raises `TokenError`."""
+        """Send with this token from now on, or with one that is fetched: another than `refused`. Raises
+        `TokenError`."""
         if token is None:
             assert self._credentials is not None
             tokens = self._credentials.tokens

@@ -1,4 +1,5 @@
-"""Web Push (RFC 8030, 8188, 8291, 8292): browsers on every platform, over HTTP/2 or HTTP/1.1, one group of connections per host.
+"""Web Push (RFC 8030, 8188, 8291, 8292): browsers on every platform, over HTTP/2 or HTTP/1.1, one group of connections
+per host.
 
 `settings` holds the settings of a binding, `address` (pure) reads a browser's PushSubscription, `payload` (pure) makes
 a notification into the text that the service worker receives, `encryption` and `vapid` do the cryptography, `vendors`

@@ -1,7 +1,8 @@
-"""A browser's PushSubscription: read and checked where it is registered, and taken apart again where it is sent to. Pure.
+"""A browser's PushSubscription: read and checked where it is registered, and taken apart again where it is sent to.
+Pure.
 
-Its keys are checked here, once and without the crypto library: a point that is not on the curve would otherwise come to light
-at every attempt to send (RFC 8291, section 3.2; invalid-curve attacks need exactly such points).
+Its keys are checked here, once and without the crypto library: a point that is not on the curve would otherwise come to
+light at every attempt to send (RFC 8291, section 3.2; invalid-curve attacks need exactly such points).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 _MAX_URL = 2048
 _MAX_TEXT = 8192
 AESGCM = "aesgcm"
-"""The encryption of the older draft (draft-ietf-webpush-encryption-04), of browsers such as KaiOS's and of old servers."""
+"""The encryption of the older draft (draft-ietf-webpush-encryption-04), of browsers such as KaiOS's and of old
+servers."""
 
 _HEAD = '{"endpoint":"'
 _OLDER = '{"contentEncoding":"aesgcm","endpoint":"'
@@ -54,7 +56,8 @@ _HELP = "register what pushManager.subscribe() gives, as JSON.stringify(subscrip
 
 
 class Subscription(NamedTuple):
-    """A subscription, checked: its URL and the browser's public key (65 bytes) and secret (16 bytes). `older`: it wants aesgcm."""
+    """A subscription, checked: its URL and the browser's public key (65 bytes) and secret (16 bytes). `older`: it wants
+    aesgcm."""
 
     endpoint: str
     p256dh: bytes
@@ -66,8 +69,8 @@ class Subscription(NamedTuple):
 
 
 def parse(raw: str | Mapping[str, Any]) -> Subscription:
-    """The subscription in the browser's JSON, as text or already decoded. Its `contentEncoding` is aes128gcm where it names none. Other members
-    are ignored.
+    """The subscription in the browser's JSON, as text or already decoded. Its `contentEncoding` is aes128gcm where it
+    names none. Other members are ignored.
 
     Raises `AddressInvalid`, without the address in its text. The URL's host is not looked at here.
     """
@@ -106,16 +109,19 @@ def parse(raw: str | Mapping[str, Any]) -> Subscription:
 
 
 def ended_at(raw: str | Mapping[str, Any]) -> float | None:
-    """When a parsed subscription ends, in UNIX seconds (`expirationTime`, which browsers give in milliseconds); None if it does not say."""
+    """When a parsed subscription ends, in UNIX seconds (`expirationTime`, which browsers give in milliseconds); None if
+    it does not say."""
     decoded = orjson.loads(raw) if isinstance(raw, str) else raw
     expiration = decoded.get("expirationTime")
     return expiration / 1000 if isinstance(expiration, (int, float)) and not isinstance(expiration, bool) else None
 
 
 def application_server_key(raw: str | Mapping[str, Any]) -> str | None:
-    """The VAPID public key that a parsed subscription says it was made with, in base64url without padding; None if it does not say.
+    """The VAPID public key that a parsed subscription says it was made with, in base64url without padding; None if it
+    does not say.
 
-    `PushSubscription.toJSON` leaves it out, so a page that wants it known adds `subscription.options.applicationServerKey`.
+    `PushSubscription.toJSON` leaves it out, so a page that wants it known adds
+    `subscription.options.applicationServerKey`.
     """
     decoded = orjson.loads(raw) if isinstance(raw, str) else raw
     named = decoded.get("applicationServerKey")
@@ -143,7 +149,8 @@ def canonical(subscription: Subscription) -> str:
 def take_apart(value: str) -> Subscription:
     """The subscription in a canonical text. Raises `ValueError` for any other.
 
-    Its end has a fixed form, so it is cut rather than parsed: this is done for every attempt, and JSON would take four times as long.
+    Its end has a fixed form, so it is cut rather than parsed: this is done for every attempt, and JSON would take four
+    times as long.
     """
     tail = value[-_TAIL_SIZE:].encode().translate(_STANDARD)
     older = value.startswith(_OLDER)

@@ -1,8 +1,8 @@
 """The other end: browsers as the simulator knows them. They subscribe, and decrypt messages as strictly as the RFCs
 allow.
 
-Written from RFC 8188 and RFC 8291 a second time, with the library's HKDF, so that an error in `encryption` is not hidden by the
-same error here.
+Written from RFC 8188 and RFC 8291 a second time, with the library's HKDF, so that an error in `encryption` is not
+hidden by the same error here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Undecryptable(ValueError):
 
 
 def decode(body: bytes, input_key: Callable[[bytes], bytes]) -> list[bytes]:
-    """The records of an aes128gcm body (RFC 8188, section 2), without padding. `input_key` gives the keying material for a key id.
+    """The records of an aes128gcm body (RFC 8188, section 2), without padding. `input_key` gives the keying material
+    for a key id.
 
     Raises `Undecryptable`.
     """
@@ -67,7 +68,8 @@ def decode(body: bytes, input_key: Callable[[bytes], bytes]) -> list[bytes]:
 
 @dataclass(slots=True)
 class Browser:
-    """One subscription, with its secrets. `endpoint` is its URL, `server_key` the VAPID key (base64url) that it was made with."""
+    """One subscription, with its secrets. `endpoint` is its URL, `server_key` the VAPID key (base64url) that it was
+    made with."""
 
     endpoint: str
     server_key: str

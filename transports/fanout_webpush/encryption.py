@@ -1,8 +1,9 @@
-"""The encryption of a push message for one browser: aes128gcm (RFC 8188) with the keys of RFC 8291. Pure but for the system's randomness.
+"""The encryption of a push message for one browser: aes128gcm (RFC 8188) with the keys of RFC 8291. Pure but for the
+system's randomness.
 
-The elliptic-curve work (a new key pair and one exchange per message) is nearly all of the cost and cannot be shared between
-messages: RFC 8291, section 2.1, wants a key pair of its own for each. So only the work around it is made short: HMAC
-by hand costs about half of `hmac.digest`, and `hmac.digest` less than the library's HKDF class.
+The elliptic-curve work (a new key pair and one exchange per message) is nearly all of the cost and cannot be shared
+between messages: RFC 8291, section 2.1, wants a key pair of its own for each. So only the work around it is made short:
+HMAC by hand costs about half of `hmac.digest`, and `hmac.digest` less than the library's HKDF class.
 """
 
 from __future__ import annotations
@@ -62,14 +63,15 @@ _NONCE_INFO = b"Content-Encoding: nonce\0\1"
 def encrypt(record: bytes, p256dh: bytes, auth: bytes) -> bytes:
     """The body for the browser whose public key (65 bytes) and secret (16 bytes) these are, under a new key and salt.
 
-    `record` is the plaintext with `DELIMITER` at its end (padding, if any, follows the delimiter). Raises `ValueError` for a
-    key that is no point of the curve.
+    `record` is the plaintext with `DELIMITER` at its end (padding, if any, follows the delimiter). Raises `ValueError`
+    for a key that is no point of the curve.
     """
     return seal(record, p256dh, auth, generate_private_key(_CURVE), urandom(16))
 
 
 def seal(record: bytes, p256dh: bytes, auth: bytes, key: EllipticCurvePrivateKey, salt: bytes) -> bytes:
-    """`encrypt` with a given key pair and salt, so that it can be held to the vectors of the RFCs. Use neither twice."""
+    """`encrypt` with a given key pair and salt, so that it can be held to the vectors of the RFCs. Use neither
+    twice."""
     ours = key.public_key().public_bytes(*_POINT)
     shared = key.exchange(_ECDH, EllipticCurvePublicKey.from_encoded_point(_CURVE, p256dh))
     # RFC 8291, section 3.4, then RFC 8188, section 2.2. Each expansion is one block of HKDF, hence the \1 at the end.

@@ -1,4 +1,5 @@
-"""The push services' hosts that are in use, with their connections: one pool each, and a limit to how many there are."""
+"""The push services' hosts that are in use, with their connections: one pool each, and a limit to how many there
+are."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ __all__ = ["ForeignAddress", "Host", "Hosts"]
 _PATIENCE = 1.0
 """Seconds that a delivery waits for a host's place before it goes back to the queue."""
 _IDLE_CLOSE = 300.0
-"""Seconds after which an unused connection is closed: the push services' own limits are not documented, NATs drop at 350."""
+"""Seconds after which an unused connection is closed: the push services' own limits are not documented, NATs drop at
+350."""
 
 
 class ForeignAddress(Exception):
@@ -41,7 +43,8 @@ class ForeignAddress(Exception):
 
 
 class Host:
-    """One push service host. `name` is its authority, which names the group; `pool` is None where it speaks HTTP/1.1 only."""
+    """One push service host. `name` is its authority, which names the group; `pool` is None where it speaks HTTP/1.1
+    only."""
 
     __slots__ = (
         "_heads",
@@ -70,7 +73,8 @@ class Host:
         self._heads: dict[tuple[VapidTokens, str, str], tuple[str, Head]] = {}
 
     def path_of(self, endpoint: str) -> str:
-        """The path and query of an endpoint's URL. Raises `ForeignAddress` unless it is one of this host, in plain characters.
+        """The path and query of an endpoint's URL. Raises `ForeignAddress` unless it is one of this host, in plain
+        characters.
 
         This is the guard's look at the time of sending: the host itself was looked at when it was entered.
         """
@@ -84,10 +88,11 @@ class Host:
         return min(max(seconds, self._least_ttl), self._most_ttl)
 
     def head(self, tokens: VapidTokens, coding: str, content_type: str, now: float) -> Head:
-        """The shared part of requests under the token of `tokens` for this host, made anew when that is. `now` is UNIX seconds.
+        """The shared part of requests under the token of `tokens` for this host, made anew when that is. `now` is UNIX
+        seconds.
 
-        `coding` is the body's encryption, "" without a body. The token is in the part that enters the peer's header table: RFC 8292,
-        section 4, means tokens to be reused so.
+        `coding` is the body's encryption, "" without a body. The token is in the part that enters the peer's header
+        table: RFC 8292, section 4, means tokens to be reused so.
         """
         authorization = tokens.header(self.origin, now)
         known = self._heads.get((tokens, coding, content_type))
@@ -183,8 +188,8 @@ class Hosts:
                 await client.aclose()
 
     async def admit(self, name: str) -> Host | None:
-        """The host of this authority, entered if it is new, and busy with one delivery more, which takes itself off `active`. None where `max_hosts` are
-        busy and none of them has left in time. Raises `HostRefused`.
+        """The host of this authority, entered if it is new, and busy with one delivery more, which takes itself off
+        `active`. None where `max_hosts` are busy and none of them has left in time. Raises `HostRefused`.
         """
         if self._tls is None:
             raise RuntimeError("The Web Push transport is not open: enter it with `async with` before sending.")
@@ -212,7 +217,8 @@ class Hosts:
         return self._tls is not None and (len(self._hosts) < self._settings.max_hosts or self._make_room())
 
     async def _wait_for_room(self) -> bool:
-        """Whether there is room before the patience of a delivery ends; hosts take turns in the order in which they came."""
+        """Whether there is room before the patience of a delivery ends; hosts take turns in the order in which they
+        came."""
         until = self._context.clock.monotonic() + _PATIENCE
         while (left := until - self._context.clock.monotonic()) > 0:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

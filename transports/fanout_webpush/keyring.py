@@ -20,7 +20,8 @@ _FOREIGN = (
 
 
 class KnownKeys:
-    """Which key a subscription was made with. A private key that cannot be read here is no hindrance: the sending process will judge."""
+    """Which key a subscription was made with. A private key that cannot be read here is no hindrance: the sending
+    process will judge."""
 
     def __init__(self, settings: WebPushSettings) -> None:
         self._settings = settings
@@ -45,7 +46,8 @@ class KnownKeys:
         return keys
 
     def kind(self, named: str | None) -> str:
-        """The id of the key of a subscription that names this applicationServerKey, or none. Raises `AddressInvalid`."""
+        """The id of the key of a subscription that names this applicationServerKey, or none. Raises
+        `AddressInvalid`."""
         publics = self._publics
         if publics is None:
             publics, complete = self._look()
@@ -62,7 +64,8 @@ class KnownKeys:
         raise AddressInvalid(_FOREIGN)
 
     def _look(self) -> tuple[list[str], bool]:
-        """The public keys that can be known here, the present one first ("" where it is unknown); whether that is all of them."""
+        """The public keys that can be known here, the present one first ("" where it is unknown); whether that is all
+        of them."""
         settings = self._settings
         present = settings.vapid_public_key or _public(settings.vapid_private_key, "vapid_private_key")
         found, complete = [present], bool(present)

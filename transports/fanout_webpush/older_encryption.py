@@ -1,7 +1,8 @@
 """The encryption of the older draft, `aesgcm`: its parameters stand in the headers, today's in the body. Pure but for
 randomness.
 
-draft-ietf-webpush-encryption-04 with draft-ietf-httpbis-encryption-encoding-03. KaiOS and servers that were never updated know nothing else.
+draft-ietf-webpush-encryption-04 with draft-ietf-httpbis-encryption-encoding-03. KaiOS and servers that were never
+updated know nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _NO_PADDING = b"\0\0"
 
 
 def encrypt(record: bytes, p256dh: bytes, auth: bytes) -> bytes:
-    """Salt, public key and body, joined, under a new key; `record` is as for aes128gcm, with its delimiter. Raises `ValueError`."""
+    """Salt, public key and body, joined, under a new key; `record` is as for aes128gcm, with its delimiter. Raises
+    `ValueError`."""
     return seal(record, p256dh, auth, generate_private_key(_CURVE), urandom(SALT_SIZE))
 
 

@@ -94,13 +94,15 @@ def _rejected(answer: Answer) -> Outcome:
 
 
 def _not_our_key(answer: Answer) -> Outcome:
-    """The gateway says in so many words that this endpoint was subscribed under another key; it may be ours that is wrong."""
+    """The gateway says in so many words that this endpoint was subscribed under another key; it may be ours that is
+    wrong."""
     return Gone(answer.word, certain=False)
 
 
 def _stop(answer: Answer) -> Outcome:
-    """Of all endpoints: our key, token or clock is wrong, or something between refuses us. Of one: it may be bound to another key.
-    Which it is, other endpoints show; the death of an endpoint it is not (RFC 8030, section 7.3: that is 404 or 410).
+    """Of all endpoints: our key, token or clock is wrong, or something between refuses us. Of one: it may be bound to
+    another key. Which it is, other endpoints show; the death of an endpoint it is not (RFC 8030, section 7.3: that is
+    404 or 410).
     """
     return Misconfigured(answer.word, Scope.GROUP)
 
@@ -199,7 +201,8 @@ FALLBACK: dict[int, Row] = {
     413: (_rejected, Effect.NONE),
     429: (_throttled, Effect.NONE),
 }
-"""RFC 8030 and 8292, for every vendor; only 404 and 410 mean for certain that an endpoint is gone. Any other 3xx and 4xx is rejected (redirects are not followed), everything else failed."""
+"""RFC 8030 and 8292, for every vendor; only 404 and 410 mean for certain that an endpoint is gone. Any other 3xx and
+4xx is rejected (redirects are not followed), everything else failed."""
 
 _SENTENCES: dict[Vendor, tuple[tuple[str, str], ...]] = {
     Vendor.GOOGLE: (
@@ -220,7 +223,8 @@ _MOST_BODY = 4096
 
 
 def code_of(vendor: Vendor, body: bytes, header: Callable[[str], str | None]) -> str:
-    """The code in an answer, "" where there is none that is known. `header` gives a header's value by its lower-case name."""
+    """The code in an answer, "" where there is none that is known. `header` gives a header's value by its lower-case
+    name."""
     if vendor is Vendor.MOZILLA:
         errno = _member(body, "errno")
         return str(errno) if type(errno) is int and 0 < errno < 10_000 else ""
@@ -258,8 +262,9 @@ def of_answer(answer: Answer) -> tuple[Outcome, Effect]:
 
 
 class Crowd:
-    """Tells one throttled endpoint from a throttled origin. RFC 8030, section 8.4, speaks of a push resource; but where at least
-    `least` deliveries of the last `window` seconds were told to wait, and more than were accepted, all of them are meant.
+    """Tells one throttled endpoint from a throttled origin. RFC 8030, section 8.4, speaks of a push resource; but where
+    at least `least` deliveries of the last `window` seconds were told to wait, and more than were accepted, all of them
+    are meant.
     """
 
     __slots__ = ("_accepted", "_least", "_since", "_throttled", "_window")
@@ -272,7 +277,8 @@ class Crowd:
         self._throttled = 0
 
     def throttled(self, now: float, accepted: int) -> bool:
-        """One more was told to wait, when `accepted` had been accepted since ever; whether this is about the whole origin.
+        """One more was told to wait, when `accepted` had been accepted since ever; whether this is about the whole
+        origin.
 
         `now` is in monotonic seconds.
         """

@@ -1,8 +1,8 @@
 """A notification as the service worker receives it, and its headers. Pure.
 
-Visible: `{"title", "body", "icon", "image", "badge", "tag", "url", "actions", "data", "fanout": {"id"}}`, each where the
-notification has it; `badge` is a count for `navigator.setAppBadge`, `tag` is the collapse key. Raw: `{"data", "fanout"}`. With
-no data either, nothing is sent but the wake-up itself (a request without a body).
+Visible: `{"title", "body", "icon", "image", "badge", "tag", "url", "actions", "data", "fanout": {"id"}}`, each where
+the notification has it; `badge` is a count for `navigator.setAppBadge`, `tag` is the collapse key. Raw: `{"data",
+"fanout"}`. With no data either, nothing is sent but the wake-up itself (a request without a body).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _CONTROLS = ("urgency", "topic", "payload", "declarative")
 
 
 class WebPushMessage(Message):
-    """A notification for one binding: `record` is the plaintext with its delimiter (empty: no body), the rest are headers.
+    """A notification for one binding: `record` is the plaintext with its delimiter (empty: no body), the rest are
+    headers.
 
     `content_type` is said in every request (RFC 9110, section 8.3), for some servers refuse requests without it; ""
     where the headers say it. `fields` are the headers that do not differ between endpoints, as HPACK literals;
@@ -86,9 +87,11 @@ def encode(notification: Notification, overrides: Mapping[str, Any]) -> WebPushM
 
 
 def topic_of(key: str) -> str:
-    """The Topic header for a collapse key of any form: the key itself where every push service takes it, else a hash of it.
+    """The Topic header for a collapse key of any form: the key itself where every push service takes it, else a hash of
+    it.
 
-    RFC 8030, section 5.4: at most 32 characters of the base64url alphabet. Apple decodes it too, which a length of 4n+1 prevents.
+    RFC 8030, section 5.4: at most 32 characters of the base64url alphabet. Apple decodes it too, which a length of 4n+1
+    prevents.
     """
     if _TOPIC.fullmatch(key) and len(key) % 4 != 1:
         return key

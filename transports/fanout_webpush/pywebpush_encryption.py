@@ -1,4 +1,5 @@
-"""The conservative choice, `encryption = "pywebpush"`: the same body made by pywebpush and http_ece, at about 1.6 times the cost."""
+"""The conservative choice, `encryption = "pywebpush"`: the same body made by pywebpush and http_ece, at about 1.6 times
+the cost."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The answers of the four vendors' push services, word for word as far as they are known: the simulator's side of the
 table in `outcome`.
 
-Written down apart from that table, so that each checks the other. `SAYS` has every answer by vendor and name, `CONDITIONS` names
-the one that a vendor gives for something that is wrong with a request.
+Written down apart from that table, so that each checks the other. `SAYS` has every answer by vendor and name,
+`CONDITIONS` names the one that a vendor gives for something that is wrong with a request.
 """
 
 from __future__ import annotations

@@ -31,25 +31,26 @@ _GATEWAY = re.compile(r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebPushSettings:
-    """One VAPID identity. `vapid_private_key` is PEM, or the 32 bytes of the key in base64url; `vapid_subject` says how the push
-    services reach you, `mailto:` or `https:`. `vapid_public_key` is the applicationServerKey (87 characters), for programs that only
-    submit and may not read the private key: a subscription that does not name its key was made with this one.
+    """One VAPID identity. `vapid_private_key` is PEM, or the 32 bytes of the key in base64url; `vapid_subject` says how
+    the push services reach you, `mailto:` or `https:`. `vapid_public_key` is the applicationServerKey (87 characters),
+    for programs that only submit and may not read the private key: a subscription that does not name its key was made
+    with this one.
 
-    `vapid_previous_key` is a key used before: subscriptions made with it stay reachable. `allowed_hosts` are the push services
-    that may be contacted (a name stands for its subdomains too); `allow_public_hosts` admits every host whose addresses are all
-    public, such as UnifiedPush servers; `allow_private` admits loopback and private networks and is for tests. `gateway` (a base
-    URL) is connected to in place of every push service, with the endpoint's own origin and path in the request: a test server.
-    `ca_file` is trusted besides the system's authorities.
+    `vapid_previous_key` is a key used before: subscriptions made with it stay reachable. `allowed_hosts` are the push
+    services that may be contacted (a name stands for its subdomains too); `allow_public_hosts` admits every host whose
+    addresses are all public, such as UnifiedPush servers; `allow_private` admits loopback and private networks and is
+    for tests. `gateway` (a base URL) is connected to in place of every push service, with the endpoint's own origin and
+    path in the request: a test server. `ca_file` is trusted besides the system's authorities.
 
-    Per host there are at most `connections` of HTTP/2 with `streams` each, or `http1_connections` where a host has no HTTP/2;
-    at most `max_hosts` hosts have connections at a time. `encryption` chooses the encrypting library. `request_timeout`
-    is in seconds.
+    Per host there are at most `connections` of HTTP/2 with `streams` each, or `http1_connections` where a host has no
+    HTTP/2; at most `max_hosts` hosts have connections at a time. `encryption` chooses the encrypting library.
+    `request_timeout` is in seconds.
 
     `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
     and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
-    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
-    over, and it is the proxy that judges whether it may be reached.
+    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges`
+    its name is handed over, and it is the proxy that judges whether it may be reached.
 
     Raises `ConfigurationError` for settings that cannot work.
     """
@@ -134,8 +135,8 @@ class WebPushSettings:
 def subject_problem(subject: str) -> str:
     """Why some push service would refuse this `sub` claim, as a sentence with the remedy; "" where none does.
 
-    Apple is the strictest: it answers 403 BadJwtToken to blanks, angle brackets and localhost, which RFC 8292, section 2.1,
-    does not forbid and the other vendors take.
+    Apple is the strictest: it answers 403 BadJwtToken to blanks, angle brackets and localhost, which RFC 8292, section
+    2.1, does not forbid and the other vendors take.
     """
     found = _MAILTO.fullmatch(subject) or _HTTPS.fullmatch(subject)
     if found is None:

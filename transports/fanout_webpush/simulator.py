@@ -1,9 +1,9 @@
 """A stand-in for the four vendors' push services on one port: strict, each with its quirks, and able to decrypt
 messages.
 
-A transport is pointed at it by `gateway`, so that endpoints keep their vendors' host names; the path tells which vendor is asked.
-It offers HTTP/2 and HTTP/1.1 by ALPN, as `protocols` says. Facts about the real services are in `services` and
-`outcome`; nothing here has been compared with them.
+A transport is pointed at it by `gateway`, so that endpoints keep their vendors' host names; the path tells which vendor
+is asked. It offers HTTP/2 and HTTP/1.1 by ALPN, as `protocols` says. Facts about the real services are in `services`
+and `outcome`; nothing here has been compared with them.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ _LEAN_PATH = re.compile(rb"/(?:wpush/v2/|fcm/send/|Q|w/\?token=)")
 class WebPushSimulator(Simulator):
     """The push services, and the browsers that subscribed to them.
 
-    Browsers made by `address` behave by their name: `dead` unsubscribed, `other` subscribed under another VAPID key, `throttled`
-    is told to wait one second once and then served, `slow` is answered `slow` seconds late, `moved` (Mozilla's only) has a new
-    endpoint since. `received` holds the plaintext of accepted messages, by endpoint, while `keep` is set.
+    Browsers made by `address` behave by their name: `dead` unsubscribed, `other` subscribed under another VAPID key,
+    `throttled` is told to wait one second once and then served, `slow` is answered `slow` seconds late, `moved`
+    (Mozilla's only) has a new endpoint since. `received` holds the plaintext of accepted messages, by endpoint, while
+    `keep` is set.
     """
 
     name: ClassVar[str] = "webpush"
@@ -99,7 +100,8 @@ class WebPushSimulator(Simulator):
     def subscribe(
         self, user: str = "", *, vendor: str = "mozilla", behaviour: str = "good", server_key: str | None = None
     ) -> dict[str, Any]:
-        """A browser of `user` subscribes under `server_key` (default: the one in `settings`): its PushSubscription as JSON has it."""
+        """A browser of `user` subscribes under `server_key` (default: the one in `settings`): its PushSubscription as
+        JSON has it."""
         token = f"{re.sub('[^A-Za-z0-9]', '', user) or 'somebody'}-{secrets.token_urlsafe(12)}"
         place = (Vendor(vendor), token)
         self._browsers[place] = Browser(endpoint_of(*place), server_key or self.key.public, behaviour)
@@ -261,7 +263,8 @@ def _wrong_form(vendor: Vendor, request: Request) -> str:
 
 
 def _whole(block: bytes, start: int) -> str:
-    """The string literal of a header block that begins at `start`: its length stands before it (RFC 7541, section 5.1)."""
+    """The string literal of a header block that begins at `start`: its length stands before it (RFC 7541, section
+    5.1)."""
     length = block[start - 1]
     if length < 0x7F and start >= 2 and block[start - 2] == 0x7F:
         length += 127

@@ -1,10 +1,10 @@
 """Sharing the event loop: encryption is done in slices, so that answers, timers and other work never wait long for it.
 
-Encryption is the one thing here that takes real time (some 90 us each), and hundreds of senders become ready at once when their
-answers come in one read. Waiting messages are encrypted back to back, not each in its sender's turn: measured, that
-saves 5 to 10 % of the whole, since the elliptic-curve code and the rest of the path push each other out of the
-processor's caches. Threads were measured to gain nothing (the library holds the GIL), and processes cost more than they
-save below about 10,000 a second.
+Encryption is the one thing here that takes real time (some 90 us each), and hundreds of senders become ready at once
+when their answers come in one read. Waiting messages are encrypted back to back, not each in its sender's turn:
+measured, that saves 5 to 10 % of the whole, since the elliptic-curve code and the rest of the path push each other out
+of the processor's caches. Threads were measured to gain nothing (the library holds the GIL), and processes cost more
+than they save below about 10,000 a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _Job: TypeAlias = (
 
 
 class Slices:
-    """Encrypts in the order of asking, for at most `slice` seconds (by `clock`, monotonic) in each iteration of the event loop.
+    """Encrypts in the order of asking, for at most `slice` seconds (by `clock`, monotonic) in each iteration of the
+    event loop.
 
     A slice ends with the message that oversteps it. A sender that stops waiting costs nothing more.
     """
@@ -45,7 +46,8 @@ class Slices:
         self._scheduled = False
 
     def encrypt(self, record: bytes, p256dh: bytes, auth: bytes, other: Encrypt | None = None) -> asyncio.Future[bytes]:
-        """The body for one browser, soon; by `other` in place of the usual encryption. The future raises `ValueError` for keys that are none."""
+        """The body for one browser, soon; by `other` in place of the usual encryption. The future raises `ValueError`
+        for keys that are none."""
         future: asyncio.Future[bytes] = self._new_future()
         self._enter((future, record, p256dh, auth, other))
         return future
@@ -61,7 +63,8 @@ class Slices:
         auth: bytes,
         fresh: bool = False,
     ) -> asyncio.Future[Response]:
-        """Encrypt, and send the body at once: `pool.request` without waking the sender in between, which costs more than it looks.
+        """Encrypt, and send the body at once: `pool.request` without waking the sender in between, which costs more
+        than it looks.
 
         The future raises `ValueError` for keys that are none, and `RequestFailed`.
         """

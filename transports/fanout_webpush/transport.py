@@ -98,10 +98,11 @@ class WebPushTransport:
     # -- work without a push service
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """The browser's PushSubscription, as JSON text or decoded. Raises `AddressInvalid`, without the address in its text.
+        """The browser's PushSubscription, as JSON text or decoded. Raises `AddressInvalid`, without the address in its
+        text.
 
-        `applicationServerKey` beside its `endpoint` and `keys` says which VAPID key it was made with, where that may not be the
-        present one: a browser keeps its subscription when the server's key changes.
+        `applicationServerKey` beside its `endpoint` and `keys` says which VAPID key it was made with, where that may
+        not be the present one: a browser keeps its subscription when the server's key changes.
         """
         subscription = parse(raw)
         ends = ended_at(raw)
@@ -132,7 +133,8 @@ class WebPushTransport:
         self._hosts.retire()
 
     async def check(self) -> Diagnosis:
-        """Sign a token and verify it. That needs no network; whether the push services like the subject is known before."""
+        """Sign a token and verify it. That needs no network; whether the push services like the subject is known
+        before."""
         header = self._key.sign("https://push.invalid", self._subject, int(self._now()) + 60)
         if not self._key.verifies(header):
             return Diagnosis(
@@ -320,7 +322,8 @@ class WebPushTransport:
         return outcome
 
     def _moved(self, host: Host, response: Response, subscription: Subscription, delivery: Delivery) -> Moved | None:
-        """The new address, if it is one of the same vendor that the guard admits; a redirect to anywhere else is not followed."""
+        """The new address, if it is one of the same vendor that the guard admits; a redirect to anywhere else is not
+        followed."""
         try:
             guarded = self._guard.check(response.header("location") or "")
         except HostRefused:

@@ -1,4 +1,5 @@
-"""VAPID (RFC 8292): the sender's identity, proved to a push service by an ES256 token for its origin, signed once and used for hours."""
+"""VAPID (RFC 8292): the sender's identity, proved to a push service by an ES256 token for its origin, signed once and
+used for hours."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ from fanout.plugin import ConfigurationError, Secret
 __all__ = ["LIFETIME", "MIN_AGE", "SLOT", "VapidKey", "VapidPair", "VapidTokens", "b64url", "key_id", "make_vapid_keys"]
 
 LIFETIME = 12 * 3600
-"""Seconds from the start of a token's slot to its `exp`. RFC 8292, section 2, allows 24 h; the rest is room for wrong clocks."""
+"""Seconds from the start of a token's slot to its `exp`. RFC 8292, section 2, allows 24 h; the rest is room for wrong
+clocks."""
 
 SLOT = 6 * 3600
-"""All processes with one key use one token per origin in each stretch of so many seconds of UNIX time, and then another."""
+"""All processes with one key use one token per origin in each stretch of so many seconds of UNIX time, and then
+another."""
 
 MIN_AGE = 3600
 """Seconds for which a token is kept in every case: Apple wants no new one for an origin more often than once an
@@ -38,7 +41,8 @@ hour."""
 _CURVE = ec.SECP256R1()
 _ES256 = ec.ECDSA(SHA256())
 _RFC6979 = ec.ECDSA(SHA256(), deterministic_signing=True)
-"""Makes the same signature of the same claims everywhere. Needs OpenSSL 3.2; with an older one each process has tokens of its own."""
+"""Makes the same signature of the same claims everywhere. Needs OpenSSL 3.2; with an older one each process has tokens
+of its own."""
 
 _SHAPE = "use the file that `fanout keys vapid` makes (PEM, P-256), or the private key of such a pair in base64url (43 characters)."
 
@@ -55,7 +59,8 @@ def key_id(public: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class VapidPair:
-    """A new identity: `private_pem` for the server (a secret), `application_server_key` for the page that subscribes."""
+    """A new identity: `private_pem` for the server (a secret), `application_server_key` for the page that
+    subscribes."""
 
     private_pem: Secret
     application_server_key: str
@@ -69,9 +74,11 @@ def make_vapid_keys() -> VapidPair:
 
 
 class VapidKey:
-    """A key pair. `public` is the applicationServerKey (87 characters); `id` names it in the `kind` of an endpoint's address.
+    """A key pair. `public` is the applicationServerKey (87 characters); `id` names it in the `kind` of an endpoint's
+    address.
 
-    The id is not a secret: 8 characters of the public key's hash, enough to tell apart the few keys that one binding ever had.
+    The id is not a secret: 8 characters of the public key's hash, enough to tell apart the few keys that one binding
+    ever had.
     """
 
     __slots__ = ("_key", "id", "public")
@@ -84,7 +91,8 @@ class VapidKey:
 
     @classmethod
     def load(cls, secret: Secret, name: str = "vapid_private_key") -> VapidKey:
-        """From any form that senders of Web Push write (see `_der_or_scalar`). Raises `ConfigurationError`, without the key in its text."""
+        """From any form that senders of Web Push write (see `_der_or_scalar`). Raises `ConfigurationError`, without the
+        key in its text."""
         place = f"{name} ({secret.origin})" if secret.origin and secret.origin != name else name
         try:
             raw = _der_or_scalar(secret.reveal())
@@ -129,8 +137,9 @@ class VapidKey:
 def _der_or_scalar(text: str) -> bytes:
     """A private key as DER (PKCS #8 or SEC 1), or the 32 bytes of its number. Raises `ValueError`.
 
-    PEM, also in one line or with "\\n" for its line ends, as environment variables hold it, and behind other blocks (openssl); base64 or
-    base64url of either (py-vapid, pywebpush, web-push-php, web-push for Node); the JSON and the text that web-push prints; a JWK.
+    PEM, also in one line or with "\\n" for its line ends, as environment variables hold it, and behind other blocks
+    (openssl); base64 or base64url of either (py-vapid, pywebpush, web-push-php, web-push for Node); the JSON and the
+    text that web-push prints; a JWK.
     """
     text = text.replace("\\r", "").replace("\\n", "\n").strip().strip("\"'").strip()
     pem = _PEM.search(text)
@@ -169,7 +178,8 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """Used from `since` (earlier only where the clock was set back so far that `exp` would lie beyond 24 h) until `until`."""
+    """Used from `since` (earlier only where the clock was set back so far that `exp` would lie beyond 24 h) until
+    `until`."""
 
     header: str
     since: float
@@ -178,11 +188,12 @@ class _Token:
 
 
 class VapidTokens:
-    """The tokens of one key, by origin. Signing costs some 50 us once in six hours and origin, so it happens where a token is missed.
+    """The tokens of one key, by origin. Signing costs some 50 us once in six hours and origin, so it happens where a
+    token is missed.
 
-    A background task was considered and left out: it would have to know which origins are still in use, to save nothing.
-    Slots and deterministic signatures make the tokens of all workers, and of one that was restarted, the same text: to Apple
-    they are one token, where each would otherwise bring its own.
+    A background task was considered and left out: it would have to know which origins are still in use, to save
+    nothing. Slots and deterministic signatures make the tokens of all workers, and of one that was restarted, the same
+    text: to Apple they are one token, where each would otherwise bring its own.
     """
 
     def __init__(self, key: VapidKey, subject: str, *, most: int = 4096) -> None:
@@ -200,12 +211,14 @@ class VapidTokens:
         return token.header
 
     def older(self, header: str) -> tuple[str, str]:
-        """The same token as the draft said it that goes with aesgcm: the values of `Authorization` and, in part, of `Crypto-Key`."""
+        """The same token as the draft said it that goes with aesgcm: the values of `Authorization` and, in part, of
+        `Crypto-Key`."""
         token, _, key = header.removeprefix("vapid t=").partition(", k=")
         return f"WebPush {token}", f"p256ecdsa={key}"
 
     def renew(self, origin: str, now: float) -> bool:
-        """A push service called the token bad. Whether there is a new one now: not if the last is younger than an hour."""
+        """A push service called the token bad. Whether there is a new one now: not if the last is younger than an
+        hour."""
         token = self._tokens.get(origin)
         if token is not None and abs(now - token.signed_at) < MIN_AGE:
             return False

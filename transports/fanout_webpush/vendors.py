@@ -48,8 +48,8 @@ _FOUR_WEEKS = 28 * 86_400
 
 
 def most_ttl(vendor: Vendor) -> int:
-    """The largest TTL that the vendor takes: Mozilla and Apple keep for 30 days, Google for four weeks ("Message options"), and of the others,
-    which say nothing, the least of these is expected."""
+    """The largest TTL that the vendor takes: Mozilla and Apple keep for 30 days, Google for four weeks ("Message
+    options"), and of the others, which say nothing, the least of these is expected."""
     return _MONTH if vendor in (Vendor.MOZILLA, Vendor.APPLE) else _FOUR_WEEKS
 
 

@@ -1,7 +1,7 @@
 """How WNS access tokens are fetched: one form for Microsoft Entra, another for login.live.com.
 
-From Microsoft's "Push notification service request and response headers" (legacy) and "Push notifications in the Windows App SDK"
-(Entra). When they are fetched, and by how many at a time, is `TokenSource`'s affair.
+From Microsoft's "Push notification service request and response headers" (legacy) and "Push notifications in the
+Windows App SDK" (Entra). When they are fetched, and by how many at a time, is `TokenSource`'s affair.
 """
 
 from __future__ import annotations

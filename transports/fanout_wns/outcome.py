@@ -74,7 +74,8 @@ def _throttled_app(answer: Answer) -> Outcome:
 
 
 def _stopped(answer: Answer) -> Outcome:
-    """Also 403: one channel belongs to another app, or all do: our credential is wrong, or the app has no package mapping."""
+    """Also 403: one channel belongs to another app, or all do: our credential is wrong, or the app has no package
+    mapping."""
     return Misconfigured(answer.reason, Scope.BINDING)
 
 
@@ -128,7 +129,8 @@ def of_answer(answer: Answer) -> Outcome:
 
 
 def of_failure(failed: RequestFailed) -> Outcome:
-    """The outcome of a request without an answer. Without a connection it is the host that is in trouble, not the channel."""
+    """The outcome of a request without an answer. Without a connection it is the host that is in trouble, not the
+    channel."""
     if failed.sent == "no" and not failed.own:
         return Unavailable("no", Scope.GROUP, failed.reason, named=False)
     return unanswered(failed.sent, failed.reason, **failed.evidence)

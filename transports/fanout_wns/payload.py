@@ -1,7 +1,7 @@
 """A notification in Windows' form: XML for toasts, tiles and badges, JSON for raw, and the headers. Pure.
 
-The forms are Microsoft's "Toast content schema", "Tile schema" and "Badge schema"; the headers those of "Push notification service
-request and response headers". XML is built by a library, never pasted.
+The forms are Microsoft's "Toast content schema", "Tile schema" and "Badge schema"; the headers those of "Push
+notification service request and response headers". XML is built by a library, never pasted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ _VALUES = {
 
 
 class WnsMessage(Message):
-    """A notification for one binding: its body, and its headers for deliveries with time left (`headers`) and without (`now_or_never`)."""
+    """A notification for one binding: its body, and its headers for deliveries with time left (`headers`) and without
+    (`now_or_never`)."""
 
     __slots__ = ("body", "headers", "kind", "now_or_never")
 
@@ -60,7 +61,8 @@ class WnsMessage(Message):
         self.kind = kind
         self.body = body
         self.headers = headers
-        # A TTL of 0 conflicts with a stored notification: WNS answers 400 "Ttl value conflicts with X-WNS-Cache-Policy".
+        # A TTL of 0 conflicts with a stored notification: WNS answers 400 "Ttl value conflicts with
+        # X-WNS-Cache-Policy".
         self.now_or_never = {**headers, "X-WNS-Cache-Policy": "no-cache"}
 
 
@@ -100,7 +102,8 @@ def fits(notification: Notification, size: int) -> bool:
 
 
 def tag(collapse_key: str) -> str:
-    """`collapse_key` where WNS takes it as a tag (16 letters and digits at most), else a hash of it, the same everywhere."""
+    """`collapse_key` where WNS takes it as a tag (16 letters and digits at most), else a hash of it, the same
+    everywhere."""
     return collapse_key if _TAG.fullmatch(collapse_key) else blake2b(collapse_key.encode(), digest_size=8).hexdigest()
 
 

@@ -14,7 +14,8 @@ from fanout.plugin import AllowedHost, Egress, Secret, egress_of, problem_of, re
 __all__ = ["HOSTS", "WnsSettings"]
 
 HOSTS = ("notify.windows.com",)
-"""Where channels live. Microsoft: require this domain and do not look at the subdomain, because it changes ("WNS overview")."""
+"""Where channels live. Microsoft: require this domain and do not look at the subdomain, because it changes ("WNS
+overview")."""
 
 _ENTRA = "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"
 _LIVE = "https://login.live.com/accesstoken.srf"
@@ -31,21 +32,22 @@ _TOKEN_URL = re.compile(_ORIGIN + r"/[!-~]*")
 class WnsSettings:
     """One Windows app.
 
-    `auth` is `entra` for apps that use the Windows App SDK (then `tenant_id` and `client_id` are those of the app registration), or
-    `live` for packaged apps of Partner Center (then `client_id` is the Package SID, `ms-app://s-1-15-2-…`). Channels made one way
-    do not take tokens of the other.
+    `auth` is `entra` for apps that use the Windows App SDK (then `tenant_id` and `client_id` are those of the app
+    registration), or `live` for packaged apps of Partner Center (then `client_id` is the Package SID,
+    `ms-app://s-1-15-2-…`). Channels made one way do not take tokens of the other.
 
-    `allowed_hosts` are the hosts that a channel URL may name (with everything below them), and so the only ones that are sent the
-    token. `allow_private` admits loopback and is for tests. `gateway` (a base URL) is connected to in place of every channel's
-    host, with the channel's own host and path in the request: a test server. `token_url` replaces the token endpoint, `ca_file` is
-    trusted besides the system's authorities. `connections` are kept per host at most. With `request_for_status` every
-    answer tells the result of the notification and whether the device is connected. Times are in seconds.
+    `allowed_hosts` are the hosts that a channel URL may name (with everything below them), and so the only ones that
+    are sent the token. `allow_private` admits loopback and is for tests. `gateway` (a base URL) is connected to in
+    place of every channel's host, with the channel's own host and path in the request: a test server. `token_url`
+    replaces the token endpoint, `ca_file` is trusted besides the system's authorities. `connections` are kept per host
+    at most. With `request_for_status` every answer tells the result of the notification and whether the device is
+    connected. Times are in seconds.
 
     `proxy` is the egress proxy, `http://[USER:PASSWORD@]HOST:PORT`; or "environment" for the values of `HTTPS_PROXY`
     and `NO_PROXY`, or "direct" for none where the configuration has one for all.
 
-    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges` its name is handed
-    over, and it is the proxy that judges whether it may be reached.
+    A host that a client supplied is reached through the proxy at an address that was judged here; with `proxy_judges`
+    its name is handed over, and it is the proxy that judges whether it may be reached.
 
     Raises `ConfigurationError` for settings that cannot work.
     """

@@ -65,10 +65,11 @@ _ID = re.compile(rb'(?:"fanout":\{"id":"|&quot;fanout&quot;:\{&quot;id&quot;:&qu
 class WnsSimulator(Http1Simulator):
     """WNS for one app, with the token endpoint of its kind of authentication.
 
-    Channels made by `address` behave as they are named: `expired` is answered 410, `unknown` 404, `other` 403 (another app's),
-    `dropped` and `throttled` 200 with that status (`throttled` once, then accepted), `busy` 406 with a `Retry-After` of one second once
-    and then accepted, `slow` is answered `slow` seconds late. Tokens last `token_lifetime` seconds; `token_answer`, while it is set,
-    is the token endpoint's answer to every request; `fetched` counts the tokens that it gave out.
+    Channels made by `address` behave as they are named: `expired` is answered 410, `unknown` 404, `other` 403 (another
+    app's), `dropped` and `throttled` 200 with that status (`throttled` once, then accepted), `busy` 406 with a
+    `Retry-After` of one second once and then accepted, `slow` is answered `slow` seconds late. Tokens last
+    `token_lifetime` seconds; `token_answer`, while it is set, is the token endpoint's answer to every request;
+    `fetched` counts the tokens that it gave out.
     """
 
     name: ClassVar[str] = "wns"

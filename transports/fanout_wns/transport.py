@@ -48,7 +48,8 @@ _HOSTS = 16
 
 
 class WnsTransport:
-    """One Windows app's channels. A channel's host is its group: Microsoft has many, and each has its own connections."""
+    """One Windows app's channels. A channel's host is its group: Microsoft has many, and each has its own
+    connections."""
 
     def __init__(self, settings: WnsSettings, context: Context) -> None:
         self._settings = settings
@@ -111,7 +112,8 @@ class WnsTransport:
     # -- without network
 
     def parse_address(self, raw: str | Mapping[str, Any]) -> Address:
-        """The channel URL, from itself or from `{"uri": …}`. Raises `AddressInvalid`, also for a host that is not WNS's."""
+        """The channel URL, from itself or from `{"uri": …}`. Raises `AddressInvalid`, also for a host that is not
+        WNS's."""
         text = raw.get("uri") if isinstance(raw, Mapping) else raw
         if not isinstance(text, str):
             raise AddressInvalid("A WNS address is the channel's URL, as PushNotificationChannel.Uri gives it.")
@@ -212,7 +214,8 @@ class WnsTransport:
     # -- inside
 
     def _patience(self, begun: float) -> float:
-        """For how many seconds more an attempt may wait here, for a token or a connection. WNS has the whole deadline after that."""
+        """For how many seconds more an attempt may wait here, for a token or a connection. WNS has the whole deadline
+        after that."""
         return max(0.0, begun + self._settings.request_timeout / 2 - self._monotonic())
 
     async def _token(self, tokens: TokenSource, refused: Token | None, patience: float) -> Token | Outcome:
@@ -227,6 +230,7 @@ class WnsTransport:
 
 
 def _correlation(delivery: Delivery) -> str:
-    """`MS-CV`: a base of 128 bits in 22 characters of base64, which is the delivery id, and the attempt behind a dot."""
+    """`MS-CV`: a base of 128 bits in 22 characters of base64, which is the delivery id, and the attempt behind a
+    dot."""
     base = b64encode(bytes.fromhex(delivery.id.replace("-", ""))).decode()
     return f"{base[:22]}.{delivery.attempt}"

@@ -1,4 +1,5 @@
-"""Jobs that do nothing, by arq on Redis: enqueued one by one, worked off in the same process. `../driven.py` has the protocol."""
+"""Jobs that do nothing, by arq on Redis: enqueued one by one, worked off in the same process. `../driven.py` has the
+protocol."""
 
 from __future__ import annotations
 

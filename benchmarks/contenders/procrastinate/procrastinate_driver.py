@@ -1,4 +1,5 @@
-"""Jobs that do nothing, by procrastinate on PostgreSQL: deferred one by one, worked off in the same process. `../driven.py` has the protocol."""
+"""Jobs that do nothing, by procrastinate on PostgreSQL: deferred one by one, worked off in the same process.
+`../driven.py` has the protocol."""
 
 from __future__ import annotations
 

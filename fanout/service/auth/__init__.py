@@ -1,10 +1,10 @@
 """The authentication of callers: OAuth 2.0 access tokens of configured issuers, API keys, and user tokens that an app
 signs for its own users.
 
-`Authenticator` is the door. `access_token`, `claims` and `keyset` decide about an issuer's tokens and keys without I/O; `issuer`
-fetches the keys, `cache` remembers verified tokens, `api_key` and `user_token` are for installations without an issuer, and
-`loopback` is for programs on one machine that were told to believe every caller. The service's routes import it, and
-hosts that sign user tokens.
+`Authenticator` is the door. `access_token`, `claims` and `keyset` decide about an issuer's tokens and keys without I/O;
+`issuer` fetches the keys, `cache` remembers verified tokens, `api_key` and `user_token` are for installations without
+an issuer, and `loopback` is for programs on one machine that were told to believe every caller. The service's routes
+import it, and hosts that sign user tokens.
 """
 
 from fanout.service.auth.api_key import ApiKey, new_api_key

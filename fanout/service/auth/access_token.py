@@ -1,7 +1,7 @@
 """A compact JWS taken apart, as strictly as its grammar allows. Nothing in it is proved yet.
 
-The service parses a token here and nowhere else: the library is given the bytes that were signed, the key and the algorithm, and
-never the token, so that no second reading of a header can differ from ours.
+The service parses a token here and nowhere else: the library is given the bytes that were signed, the key and the
+algorithm, and never the token, so that no second reading of a header can differ from ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ TOKEN_LIMIT = 16_384
 
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _TYPES = ("jwt", "at+jwt")
-"""`typ` of an access token: RFC 7519, section 5.1, and RFC 9068, section 2.1. Logout tokens, DPoP proofs and others have their own."""
+"""`typ` of an access token: RFC 7519, section 5.1, and RFC 9068, section 2.1. Logout tokens, DPoP proofs and others
+have their own."""
 _KID_LIMIT = 512
 
 

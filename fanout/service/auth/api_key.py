@@ -1,8 +1,9 @@
 """API keys: one app's standing credential, for installations without an OAuth issuer.
 
-A key is `fak_ID_SECRET`: a prefix that secret scanners can look for, a public id to find it by, and 256 random bits. The service
-keeps the SHA-256 of the whole key and not the key. A fast hash is right here: slow ones (scrypt, Argon2) make guessing a
-password dear, but there is no guessing 256 random bits, and a slow hash per request would be a way to overload the service.
+A key is `fak_ID_SECRET`: a prefix that secret scanners can look for, a public id to find it by, and 256 random bits.
+The service keeps the SHA-256 of the whole key and not the key. A fast hash is right here: slow ones (scrypt, Argon2)
+make guessing a password dear, but there is no guessing 256 random bits, and a slow hash per request would be a way to
+overload the service.
 """
 
 from __future__ import annotations

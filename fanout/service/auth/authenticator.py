@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Authenticator", "Headers"]
 
 Headers: TypeAlias = Request | Mapping[str, str] | Iterable[tuple[bytes, bytes]]
-"""A request, or where a host asks with its own: a mapping such as Starlette's `Headers`, or the pairs of an ASGI scope."""
+"""A request, or where a host asks with its own: a mapping such as Starlette's `Headers`, or the pairs of an ASGI
+scope."""
 
 
 class Authenticator:

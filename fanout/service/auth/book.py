@@ -1,4 +1,5 @@
-"""The callers that the configuration names, as the authenticator looks them up: one value for one state of `[service]`."""
+"""The callers that the configuration names, as the authenticator looks them up: one value for one state of
+`[service]`."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Book:
 
     @classmethod
     def of(cls, settings: ServiceSettings, clock: Clock, former: Self | None = None) -> Self:
-        """The book of these settings. An issuer of `former` whose settings are the same goes on, with the keys that it has fetched.
+        """The book of these settings. An issuer of `former` whose settings are the same goes on, with the keys that it
+        has fetched.
 
         Raises `ConfigurationError`.
         """
@@ -52,7 +54,8 @@ class Book:
         )
 
     def issuer(self, name: str) -> Issuer | None:
-        """The issuer of tokens with this `iss`; of many tenants' the one whose template fits. Nothing of the token is proved yet."""
+        """The issuer of tokens with this `iss`; of many tenants' the one whose template fits. Nothing of the token is
+        proved yet."""
         found = self.issuers.get(name)
         if found is not None or "/" not in name:
             return found

@@ -27,7 +27,8 @@ class Verified:
 
 
 class VerifiedTokens:
-    """At most ten thousand; the oldest goes first. Only tokens whose signature is good come in, so strangers cannot fill it.
+    """At most ten thousand; the oldest goes first. Only tokens whose signature is good come in, so strangers cannot
+    fill it.
 
     They are known by their SHA-256: the tokens themselves are not kept.
     """

@@ -37,7 +37,8 @@ class Caller:
     role: Role = "app"
     """The role of the app's credential; of no meaning for a user."""
     ends_at: float | None = field(default=None, compare=False)
-    """When the credential ends by its own word, in UNIX seconds; None where it has no end. The clocks' difference is not added."""
+    """When the credential ends by its own word, in UNIX seconds; None where it has no end. The clocks' difference is
+    not added."""
 
     @property
     def is_app(self) -> bool:

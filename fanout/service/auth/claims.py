@@ -1,18 +1,20 @@
 """The rights that an issuer's token gives. Pure: `now` is an argument, and the signature is checked elsewhere.
 
-Which tokens are the app's own ("app-only") and which a user's ("delegated") no standard says, and a user's token must never pass for
-the app's. So the rule believes explicit marks only, in this order:
+Which tokens are the app's own ("app-only") and which a user's ("delegated") no standard says, and a user's token must
+never pass for the app's. So the rule believes explicit marks only, in this order:
 
 1. `idtyp` (Entra): `app` is the app's own, `user` a user's; any other is refused.
 2. `gty` is `client-credentials` (Auth0): the app's own.
-3. The issuer's table says `app_tokens = "sub"`, so that no user can choose her `sub`: the app's own is a token whose `sub` is the client
-   id (RFC 9068, section 2.2: Okta, Cognito and others), or the client id and `@clients` (Auth0); and one with neither `scp` nor `scope`
-   whose `sub` is `oid` (Entra, an app's service principal), or that has neither `sub` nor the claim for the user.
+3. The issuer's table says `app_tokens = "sub"`, so that no user can choose her `sub`: the app's own is a token whose
+   `sub` is the client id (RFC 9068, section 2.2: Okta, Cognito and others), or the client id and `@clients` (Auth0);
+   and one with neither `scp` nor `scope` whose `sub` is `oid` (Entra, an app's service principal), or that has neither
+   `sub` nor the claim for the user.
 4. One of the configured scopes stands in `scp` or `scope`: a user's, of any name.
 5. Anything else is a user's token without the scope, and is refused (403).
 
-A Keycloak service account has a `sub` of its own and a scope, so that by 5 it is refused, or by 4 is a user without devices: give
-its client a mapper that adds the claim `idtyp` with the value `app`. Entra adds `idtyp` where the app's manifest asks for that optional claim.
+A Keycloak service account has a `sub` of its own and a scope, so that by 5 it is refused, or by 4 is a user without
+devices: give its client a mapper that adds the claim `idtyp` with the value `app`. Entra adds `idtyp` where the app's
+manifest asks for that optional claim.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def ends_at(claims: Mapping[str, Any]) -> float:
 
 
 def check_claims(claims: Mapping[str, Any], issuer: IssuerSettings, now: float) -> None:
-    """Raise `AuthError` 401 for a token that is not of this issuer, not for this service, or not for this moment (UNIX seconds)."""
+    """Raise `AuthError` 401 for a token that is not of this issuer, not for this service, or not for this moment (UNIX
+    seconds)."""
     if not issuer.names(str(claims.get("iss")), claims.get("tid")):
         raise unauthorized("issuer", "The access token is of an issuer that is not configured.")
     audience = claims.get("aud")

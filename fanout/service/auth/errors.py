@@ -12,9 +12,9 @@ __all__ = ["AuthError", "forbidden", "unauthorized", "unavailable"]
 class AuthError(FanoutError):
     """The caller is not let in. The text is a sentence for the caller, and holds nothing of the token.
 
-    `status`: 401 (no credential, or one that is not good), 403 (a good one that does not allow this) or 503 (the issuer's keys
-    cannot be had, so that nothing can be said about the token). `reason` is one stable word for metrics and tests, such as
-    `expired`, `signature`, `audience`, `scope`. `retry_after` is in whole seconds, for 503 only.
+    `status`: 401 (no credential, or one that is not good), 403 (a good one that does not allow this) or 503 (the
+    issuer's keys cannot be had, so that nothing can be said about the token). `reason` is one stable word for metrics
+    and tests, such as `expired`, `signature`, `audience`, `scope`. `retry_after` is in whole seconds, for 503 only.
     """
 
     def __init__(

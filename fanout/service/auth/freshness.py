@@ -57,7 +57,8 @@ class Freshness:
         return "wait" if age >= WAIT_AFTER and not self.failures else "background"
 
     def retry_in(self, now: float) -> float:
-        """Seconds until the issuer may be asked again; 0 or less where it may be now. After failures it is left in peace for a while."""
+        """Seconds until the issuer may be asked again; 0 or less where it may be now. After failures it is left in
+        peace for a while."""
         if self.tried_at is None or not self.failures:
             return 0.0
         return self.tried_at + min(_BACKOFF_CAP, 2.0 ** min(self.failures - 1, 10)) - now

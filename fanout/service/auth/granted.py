@@ -1,4 +1,5 @@
-"""The keys and host names in the database, as this process knows them: read every two seconds, and whenever a key is presented that it does not know.
+"""The keys and host names in the database, as this process knows them: read every two seconds, and whenever a key is
+presented that it does not know.
 
 A revoked credential is refused within five seconds, in every process. While the database cannot be read, credentials
 that it has confirmed within the last minute serve, and about all others nothing can be said: a key in use confirms
@@ -39,8 +40,8 @@ _WRITE_USES = 60.0
 
 
 class Granted:
-    """Reads the grants of `access` that are of one of `apps`, which the file makes. `ended` is told the apps of which a signer stands no more,
-    so that open streams are looked at. Use it on one event loop; `start` it and `stop` it.
+    """Reads the grants of `access` that are of one of `apps`, which the file makes. `ended` is told the apps of which a
+    signer stands no more, so that open streams are looked at. Use it on one event loop; `start` it and `stop` it.
 
     `pause` waits for so many seconds: tests hand in their own.
     """

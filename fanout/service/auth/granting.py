@@ -64,9 +64,11 @@ def host_of(app: str, host: str) -> Grant:
 async def enter(
     access: Access, grant: Grant, clock: Clock, *, by: str, apps: Collection[str], hosts: Mapping[str, str]
 ) -> Grant:
-    """Enter it at the word of `by`; as it stands then. `apps` and `hosts` are the file's: an app is made there, and its host names stand.
+    """Enter it at the word of `by`; as it stands then. `apps` and `hosts` are the file's: an app is made there, and its
+    host names stand.
 
-    Raises `UsageError` for an app that is none, and `Conflict` for a host name that is taken, and where the app has too many.
+    Raises `UsageError` for an app that is none, and `Conflict` for a host name that is taken, and where the app has too
+    many.
     """
     if grant.app not in apps:
         raise UsageError(f"{grant.app!r} is no app of the configuration: it has {', '.join(sorted(apps))}.")

@@ -214,7 +214,8 @@ def discovery_url(issuer: str) -> str:
 
 
 def key_set_url(response: Response, settings: IssuerSettings) -> str:
-    """`jwks_uri` of a discovery document. Raises `KeySetUnusable`, for a document of another issuer too (section 4.3)."""
+    """`jwks_uri` of a discovery document. Raises `KeySetUnusable`, for a document of another issuer too (section
+    4.3)."""
     found = json_object(response.body)
     if found.get("issuer") != settings.issuer:
         raise KeySetUnusable(

@@ -1,7 +1,8 @@
-"""An issuer's public keys (RFC 7517), and a signature held against them. Pure; PyJWT makes the keys and checks the signatures.
+"""An issuer's public keys (RFC 7517), and a signature held against them. Pure; PyJWT makes the keys and checks the
+signatures.
 
-A key is good for the algorithms of its own type and curve alone, so that no token can have an RSA key used as an HMAC secret or a
-P-256 key for ES512. A key of a set that is private, symmetric, weak or for another purpose is passed over.
+A key is good for the algorithms of its own type and curve alone, so that no token can have an RSA key used as an HMAC
+secret or a P-256 key for ES512. A key of a set that is private, symmetric, weak or for another purpose is passed over.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class KeySetUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One public key. `print` is the SHA-256 of the key itself (RFC 7638): the same key under another id has the same."""
+    """One public key. `print` is the SHA-256 of the key itself (RFC 7638): the same key under another id has the
+    same."""
 
     kid: str | None
     algorithms: frozenset[str]
@@ -60,15 +62,16 @@ class KeySet:
     prints: frozenset[bytes]
 
     def of(self, issuer: str, tenant: str) -> KeySet:
-        """The keys that may prove a token with that `iss` and `tid`: a set that many tenants share has keys of single ones."""
+        """The keys that may prove a token with that `iss` and `tid`: a set that many tenants share has keys of single
+        ones."""
         keys = tuple(key for key in self.keys if key.issuer is None or key.issuer.replace(TENANT, tenant) == issuer)
         return KeySet(keys, self.prints)
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[Key, ...]:
         """The keys that may have signed a token with this header.
 
-        Several where the issuer gave one id to several keys. A token without an id is held against a key only where the algorithm
-        leaves no choice.
+        Several where the issuer gave one id to several keys. A token without an id is held against a key only where the
+        algorithm leaves no choice.
         """
         fitting = tuple(key for key in self.keys if algorithm in key.algorithms)
         if kid is not None:
@@ -85,7 +88,8 @@ class KeySet:
 
 
 def parse_key_set(body: bytes, algorithms: Collection[str]) -> KeySet:
-    """The keys in a JWKS document that are for one of `algorithms`. Raises `KeySetUnusable`, for a set without any such key too."""
+    """The keys in a JWKS document that are for one of `algorithms`. Raises `KeySetUnusable`, for a set without any such
+    key too."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

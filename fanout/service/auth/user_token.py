@@ -5,16 +5,17 @@ reads that user's feed with it:
 
     token = user_token(secret, "default", "alice", ttl=900)
 
-A token is `fut_ID.PAYLOAD.MAC`, where the payload is base64url of `{"app", "user", "iat", "exp"}` and the MAC is HMAC-SHA-256, by
-the user key that the app and the service share, over everything before the last dot. So any language makes one with its standard
-library. Why a MAC and not a signature: a holder of the key can speak for every user of that app and of no other, and in
-such an installation service and app are often one process; a pair of keys would add a library on the app's side. Why
-not a JWT: HS256 would then stand beside an issuer's public keys, which is how one is taken for the other. Here the
-prefix alone says which check is made.
+A token is `fut_ID.PAYLOAD.MAC`, where the payload is base64url of `{"app", "user", "iat", "exp"}` and the MAC is
+HMAC-SHA-256, by the user key that the app and the service share, over everything before the last dot. So any language
+makes one with its standard library. Why a MAC and not a signature: a holder of the key can speak for every user of that
+app and of no other, and in such an installation service and app are often one process; a pair of keys would add a
+library on the app's side. Why not a JWT: HS256 would then stand beside an issuer's public keys, which is how one is
+taken for the other. Here the prefix alone says which check is made.
 
-The API key is not used for this: the service keeps only its hash, and a hash that could sign would be as good as the key. For the same reason
-the user key that is made into the database (`fanout keys add --kind signer`) signs with Ed25519 (RFC 8032), and the database holds its public half
-alone: such a key begins with `fsk_`, its last 43 characters are the 32 bytes of the seed, and the signature stands in the place of the MAC.
+The API key is not used for this: the service keeps only its hash, and a hash that could sign would be as good as the
+key. For the same reason the user key that is made into the database (`fanout keys add --kind signer`) signs with
+Ed25519 (RFC 8032), and the database holds its public half alone: such a key begins with `fsk_`, its last 43 characters
+are the 32 bytes of the seed, and the signature stands in the place of the MAC.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ async def read_behind(feed: Feed, stream: EventStream, after: int, now: float, *
 
 
 def fresh(position: Cursor | Listing, page: FeedPage) -> bool:
-    """Whether a reader at `position` can have missed nothing: no tombstone of later has been deleted, and its topics are the same."""
+    """Whether a reader at `position` can have missed nothing: no tombstone of later has been deleted, and its topics
+    are the same."""
     if position.topics and position.topics != topics_digest(page.topics):
         return False
     return page.floor <= position.seq <= page.head

@@ -53,8 +53,8 @@ _OF_TYPE = {"apns": "ios", "fcm": "android", "wns": "windows", "webpush": "webpu
 class NewItem:
     """The item that enters the feed. `content` is plain JSON that clients get back as it is.
 
-    `expires_at` is UNIX seconds, None for the default; `display_ttl` seconds. `external_id` is the sender's own id: an active item of
-    the same target with that id is replaced.
+    `expires_at` is UNIX seconds, None for the default; `display_ttl` seconds. `external_id` is the sender's own id: an
+    active item of the same target with that id is replaced.
     """
 
     content: Mapping[str, Any]
@@ -69,8 +69,9 @@ class NewItem:
 class PushPart:
     """One form of a post and the platforms that get it (words of `PLATFORMS`, or a transport's name); None for all.
 
-    With `inverse` all platforms but those get it. With `collapse_key` a later part of that key takes its place in the queue, and the gateway is
-    told no key: FCM keeps the messages of four keys for a device that is offline, and drops the rest.
+    With `inverse` all platforms but those get it. With `collapse_key` a later part of that key takes its place in the
+    queue, and the gateway is told no key: FCM keeps the messages of four keys for a device that is offline, and drops
+    the rest.
     """
 
     notification: Notification
@@ -147,7 +148,8 @@ def signal() -> Notification:
 def change_notification(change: FeedChange) -> Notification:
     """A change as data, for a device that has the item: so that its copy changes or leaves the tray without a fetch.
 
-    No collapse key goes to the gateway: FCM keeps the messages of four keys for a device that is offline, and drops the rest.
+    No collapse key goes to the gateway: FCM keeps the messages of four keys for a device that is offline, and drops the
+    rest.
     """
     said: dict[str, Any] = {"cursor": CURSOR_SLOT, "item": ITEM_SLOT}
     said["change"] = "deleted" if change.delete else "updated"
@@ -162,8 +164,8 @@ def change_key(change: FeedChange) -> str:
     """The key by which pushes collapse in the queue: a later push by the same writer that names the same properties
     says all of it again.
 
-    The writer is part of it because it is left out of the audience: a push that another device wrote is for others, and must
-    not take this one's place.
+    The writer is part of it because it is left out of the audience: a push that another device wrote is for others, and
+    must not take this one's place.
     """
     named = "d" if change.delete else f"{'r' * (change.read is not None)}{'a' * (change.action is not None)}"
     return f"feed:{_short(change.item)}:{named}:{_short(change.writer)}"
@@ -185,7 +187,8 @@ def _fingerprint(audience: Audience) -> str:
 
 
 def part_key(key: str | None, number: int) -> str | None:
-    """The collapse key of the `number`-th part of a post, in the queue: parts of one post do not take each other's place."""
+    """The collapse key of the `number`-th part of a post, in the queue: parts of one post do not take each other's
+    place."""
     return None if key is None else f"{key}\x1f{number}"
 
 

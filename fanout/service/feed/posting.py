@@ -1,4 +1,5 @@
-"""From a post or a change to the submissions of one put: every part with its audience, and the feed write on the first."""
+"""From a post or a change to the submissions of one put: every part with its audience, and the feed write on the
+first."""
 
 from __future__ import annotations
 
@@ -253,8 +254,8 @@ def _fallback(
 def change_requests(
     platforms: Platforms, app: str, user: str, change: FeedChange | FeedBulk, now: float, burst: float = 0.0
 ) -> list[Request]:
-    """The requests of a change: for the devices that take content, and a bare signal for those that do not. Never to the web,
-    whose browsers show something for every push.
+    """The requests of a change: for the devices that take content, and a bare signal for those that do not. Never to
+    the web, whose browsers show something for every push.
 
     A change within `burst` seconds after a first one of the writer's joins it, and is pushed with it as one signal.
     """

@@ -1,4 +1,5 @@
-"""Posts that arrive while one is being stored are stored together: one put, whose statements cost once for all of them."""
+"""Posts that arrive while one is being stored are stored together: one put, whose statements cost once for all of
+them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _Post = tuple[str, Sequence[Request], "asyncio.Future[list[Put]]"]
 
 
 class PutBatcher:
-    """`accept` as the engine's, for callers that come at once. A post that is refused spoils no other: then each goes alone."""
+    """`accept` as the engine's, for callers that come at once. A post that is refused spoils no other: then each goes
+    alone."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

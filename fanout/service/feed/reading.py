@@ -25,7 +25,8 @@ _PART = 32
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A page of the feed. `cursor` is where to go on: at once where there is `more`, else when something has changed."""
+    """A page of the feed. `cursor` is where to go on: at once where there is `more`, else when something has
+    changed."""
 
     items: tuple[FeedItem, ...]
     cursor: str
@@ -63,7 +64,8 @@ class Reading:
     async def list(
         self, app: str, user: str, *, cursor: str | None = None, limit: int = 100, **wanted: Unpack[Wanted]
     ) -> Read:
-        """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes first.
+        """A page of the feed, which ends after `limit` items or `FeedSettings.page_bytes` of content, whichever comes
+        first.
 
         From the beginning, or with a `cursor` the changes since (tombstones too), or the page after one in the order
         `newest`. Raises `UsageError`, and `FeedError` 410 for a cursor that is too old.
@@ -137,7 +139,8 @@ class Reading:
             await self._facet.fetched(app, user, unsid, awaited, now)
 
     async def position(self, cursor: str) -> int:
-        """The number of the last change that the reader of this cursor knows. Raises `UsageError`, and `FeedError` 410 for another database's."""
+        """The number of the last change that the reader of this cursor knows. Raises `UsageError`, and `FeedError` 410
+        for another database's."""
         position = parse(cursor)
         if position.database != await self._database():
             raise _resync()
@@ -148,7 +151,8 @@ class Reading:
         return await self._facet.counts(app, user, self._clock.now())
 
     async def mark_seen(self, app: str, user: str, item: str | None = None) -> Counts:
-        """The user has seen her feed up to this item, by its id or its sender's; with None, all that is there. The counts afterwards.
+        """The user has seen her feed up to this item, by its id or its sender's; with None, all that is there. The
+        counts afterwards.
 
         Raises `FeedError` 404.
         """

@@ -47,10 +47,11 @@ _FEEDS = ("user", "users", "topic", "all")
 class Posted:
     """A post that was accepted durably, item and pushes in one commit.
 
-    `item` is None where nothing was entered into the feed, or where each of many users has an item of her own. `item_id` names it in
-    any case, "" where there is none. `receipt` follows the first form of the post, and has no id where nothing was to be
-    pushed; `parts` are the ids of the other notifications of the post (other forms, bare signals, the fallback). `replaced`: an
-    item of that external id was replaced. Of a replayed post (same idempotency key) `receipt.replayed` is true.
+    `item` is None where nothing was entered into the feed, or where each of many users has an item of her own.
+    `item_id` names it in any case, "" where there is none. `receipt` follows the first form of the post, and has no id
+    where nothing was to be pushed; `parts` are the ids of the other notifications of the post (other forms, bare
+    signals, the fallback). `replaced`: an item of that external id was replaced. Of a replayed post (same idempotency
+    key) `receipt.replayed` is true.
     """
 
     item: FeedItem | None
@@ -61,7 +62,8 @@ class Posted:
 
 
 class FeedService(Reading):
-    """Subscriptions and the feed, for one engine. An async context manager, which runs its event streams; enter it with the engine open.
+    """Subscriptions and the feed, for one engine. An async context manager, which runs its event streams; enter it with
+    the engine open.
 
     `settings` tells the transport of each binding; without it a binding is taken for the transport of its name.
     """
@@ -106,12 +108,12 @@ class FeedService(Reading):
     ) -> Posted:
         """Enter `item` into the feed of the target and push it, in one commit.
 
-        `push` is one notification for every platform, or one per group of platforms; nothing for none. Subscriptions that asked
-        for signals get a bare one. A visible push that is too large for a gateway is sent to it with its body and title cut; where that is not enough,
-        and where a raw one is too large, every device gets a bare signal. Without `item` it is pushed and not stored,
-        and a visible one that is too large raises `MessageTooLarge`. A target of endpoints or addresses has no feed.
-        With `at` (UNIX seconds) and an item, raises `UsageError`. Raises the exceptions of `Engine.send`, and
-        `PartAbsent`.
+        `push` is one notification for every platform, or one per group of platforms; nothing for none. Subscriptions
+        that asked for signals get a bare one. A visible push that is too large for a gateway is sent to it with its
+        body and title cut; where that is not enough, and where a raw one is too large, every device gets a bare signal.
+        Without `item` it is pushed and not stored, and a visible one that is too large raises `MessageTooLarge`. A
+        target of endpoints or addresses has no feed. With `at` (UNIX seconds) and an item, raises `UsageError`. Raises
+        the exceptions of `Engine.send`, and `PartAbsent`.
         """
         self._engine.ensure_open()
         _ = self._facet
@@ -172,8 +174,9 @@ class FeedService(Reading):
     ) -> tuple[Subscription, bool]:
         """Enter or renew the device's subscription; whether it was renewed. Without a binding it only polls.
 
-        A device that was another user's presents that user's UNSID as `former`, or proves itself by its address. Raises `UsageError`, and
-        `FeedError` 409 where the address is another user's and nothing proves that the device is here now.
+        A device that was another user's presents that user's UNSID as `former`, or proves itself by its address. Raises
+        `UsageError`, and `FeedError` 409 where the address is another user's and nothing proves that the device is here
+        now.
         """
         self._engine.ensure_open()
         given.text("user", user)
@@ -251,7 +254,8 @@ class FeedService(Reading):
     # -- changing
 
     async def change(self, app: str, user: str, change: FeedChange) -> tuple[FeedItem, str]:
-        """Change or delete an item, and tell the user's other devices, in one commit; the item and the cursor of the change.
+        """Change or delete an item, and tell the user's other devices, in one commit; the item and the cursor of the
+        change.
 
         Raises `FeedError` 403 (the writer is no device of hers), 404 and 412.
         """
@@ -274,7 +278,8 @@ class FeedService(Reading):
         return item
 
     async def change_all(self, app: str, user: str, bulk: FeedBulk) -> tuple[int, str]:
-        """Change or delete every item that `bulk.query` finds now, with one signal to the user's other devices; how many, and the cursor.
+        """Change or delete every item that `bulk.query` finds now, with one signal to the user's other devices; how
+        many, and the cursor.
 
         It is done in parts of `_SWEEP` items: one that fails leaves the parts before it. Raises `FeedError` 403.
         """
@@ -308,7 +313,8 @@ class FeedService(Reading):
     # -- streams
 
     async def close_streams(self) -> None:
-        """End every open event stream, and take no more: for a server that stops, which waits for its open requests first."""
+        """End every open event stream, and take no more: for a server that stops, which waits for its open requests
+        first."""
         await self.hub.close_streams()
 
 

@@ -32,7 +32,8 @@ class FeedSettings:
     subscription: float = 30 * _DAY
     """How long a subscription lasts until it is renewed. A WNS channel lives 30 days."""
     subscriptions_per_user: int = 50
-    """Subscriptions of one user; with one more, the one that was renewed longest ago ends. `[service.limits] subscriptions` sets it."""
+    """Subscriptions of one user; with one more, the one that was renewed longest ago ends. `[service.limits]
+    subscriptions` sets it."""
     warning: float = 3 * _DAY
     """How long before its end a subscription is called expiring."""
     heartbeat: float = 15.0

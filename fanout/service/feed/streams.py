@@ -81,11 +81,11 @@ class EventStream(Response):
     """An ASGI response that stays open. `cursor` is its reader's position; events are read from storage when they can
     be sent, so that nothing queues up for a slow reader, and no other reader waits for her.
 
-    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then. `counts` are those that
-    its reader was told last; with `recount` their present values are not known. `lag` counts the changes that it has
-    had since it was last up to date. `said` are events about
-    the stream itself that go next, and `last` means that it ends after them. The task that serves the request waits for the reader to
-    go. Times are monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
+    Only the hub writes to it, one piece at a time: `busy` while it does, and `behind` when there is more by then.
+    `counts` are those that its reader was told last; with `recount` their present values are not known. `lag` counts
+    the changes that it has had since it was last up to date. `said` are events about the stream itself that go next,
+    and `last` means that it ends after them. The task that serves the request waits for the reader to go. Times are
+    monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
 
     __slots__ = (
@@ -184,7 +184,8 @@ class EventStream(Response):
         self.quiet_since = self.sending_since = now
         try:
             for at in range(0, len(data), _PIECE):
-                # The connection takes a whole piece, and then waits for its reader: so it never holds much more than one.
+                # The connection takes a whole piece, and then waits for its reader: so it never holds much more than
+                # one.
                 await transmit({"type": "http.response.body", "body": data[at : at + _PIECE], "more_body": True})
         finally:
             self.sending_since = None

@@ -26,7 +26,8 @@ LONGEST_EXPIRY = 30 * 86_400.0
 _SKEW = 300.0
 """Seconds by which the sender's clock may be ahead when it asks for the longest time."""
 _LANES: dict[Priority, Lane] = {"high": "urgent", "none": "normal", "low": "bulk"}
-"""A raw notification's priority. The lane makes FCM's priority and Web Push's urgency; APNs takes 5 for every background push."""
+"""A raw notification's priority. The lane makes FCM's priority and Web Push's urgency; APNs takes 5 for every
+background push."""
 _KEY_LIMIT = 200
 
 
@@ -135,7 +136,8 @@ def _expiry(text: str | None, now: float) -> float:
 
 
 def _collapse_key(external_id: str) -> str:
-    """The sender's id where it is short, else a hash of it: a notification that is replaced is replaced on the device too."""
+    """The sender's id where it is short, else a hash of it: a notification that is replaced is replaced on the device
+    too."""
     data = external_id.encode()
     return external_id if len(data) <= _KEY_LIMIT else blake2b(data, digest_size=24).hexdigest()
 
@@ -159,7 +161,8 @@ def first_form(posted: NewItem, id: str, tombstone: FeedItem | None, now: float)
 
 
 def resource(item: FeedItem, *, user: str, root: str, now: float) -> dict[str, Any]:
-    """How a stored notification is answered. `root` is the URL that the client knows the service by, with the version's path."""
+    """How a stored notification is answered. `root` is the URL that the client knows the service by, with the version's
+    path."""
     content = orjson.loads(item.content)
     visual = {name: content[name] for name in ("title", "body") if name in content}
     name = quote(user.replace("'", "''"), safe="")

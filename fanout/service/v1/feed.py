@@ -226,7 +226,8 @@ def _json(value: dict[str, Any], etag: str = "") -> Response:
 
 
 def _seq(if_match: str | None) -> int | None:
-    """The version that `If-Match` names. `*` is any. Raises `FeedError` 412 for one that is none of ours (RFC 9110, section 13.1.1)."""
+    """The version that `If-Match` names. `*` is any. Raises `FeedError` 412 for one that is none of ours (RFC 9110,
+    section 13.1.1)."""
     if if_match is None or if_match.strip() == "*":
         return None
     found = _ETAG.fullmatch(if_match.strip())

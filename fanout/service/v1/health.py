@@ -1,4 +1,5 @@
-"""Whether it lives, whether it should be sent requests, and its metrics. The first two are public, and say nothing else."""
+"""Whether it lives, whether it should be sent requests, and its metrics. The first two are public, and say nothing
+else."""
 
 from __future__ import annotations
 

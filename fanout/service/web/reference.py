@@ -1,7 +1,8 @@
 """`/docs` and `/redoc`: the API's reference, with scripts and styles of an installed package (fastapi-offline) and of
 no other host.
 
-Keys are pasted on these pages, so they load nothing from elsewhere, run nothing that stands in the page itself, and stand in no frame.
+Keys are pasted on these pages, so they load nothing from elsewhere, run nothing that stands in the page itself, and
+stand in no frame.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Statistics of the tables: taken when much has changed at once, instead of a minute later by the server, or (autovacuum off) never.
+"""Statistics of the tables: taken when much has changed at once, instead of a minute later by the server, or
+(autovacuum off) never.
 
 The statements here have one plan with any statistics (`db`). Lists, counts and operators' own queries profit from them.
 """
@@ -14,7 +15,8 @@ ANALYZE = "ANALYZE endpoint, address, endpoint_tag"
 
 
 class Imported:
-    """Counts endpoints that are entered many at a time, and says when statistics are due: at the first thousand, and at each doubling."""
+    """Counts endpoints that are entered many at a time, and says when statistics are due: at the first thousand, and at
+    each doubling."""
 
     def __init__(self) -> None:
         self._entered = 0

@@ -1,11 +1,13 @@
-"""One transaction as the rest of the package uses it: `$1` and columns in, records out, and the few rows that everything shares.
+"""One transaction as the rest of the package uses it: `$1` and columns in, records out, and the few rows that
+everything shares.
 
-A statement over many rows has one possible plan: its array first, then the table, by one index. Else a plan that was made when a table
-was empty, or never analysed, reads all of it for each call. So a table stands behind a fence, which the planner does not take down:
-`FROM unnest(...) j CROSS JOIN LATERAL (SELECT ... FROM t WHERE key = j.key OFFSET 0) t WHERE t.state = ...`, with the key alone inside, as
-other conditions would admit other indexes. The table of an UPDATE or DELETE cannot stand there: `WHERE t.key = ANY (ARRAY[j.key])` admits
-the loop from `j` alone, as that is no equality by which the planner could begin with `t`, in the order of an index. `FOR UPDATE` stands inside
-the fence, and the array in the order in which rows are to be locked. `num_nulls(x) = 1` is `x IS NULL`, but for indexes on that condition.
+A statement over many rows has one possible plan: its array first, then the table, by one index. Else a plan that was
+made when a table was empty, or never analysed, reads all of it for each call. So a table stands behind a fence, which
+the planner does not take down: `FROM unnest(...) j CROSS JOIN LATERAL (SELECT ... FROM t WHERE key = j.key OFFSET 0) t
+WHERE t.state = ...`, with the key alone inside, as other conditions would admit other indexes. The table of an UPDATE
+or DELETE cannot stand there: `WHERE t.key = ANY (ARRAY[j.key])` admits the loop from `j` alone, as that is no equality
+by which the planner could begin with `t`, in the order of an index. `FOR UPDATE` stands inside the fence, and the array
+in the order in which rows are to be locked. `num_nulls(x) = 1` is `x IS NULL`, but for indexes on that condition.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ COPY_FROM = 50
 
 
 class Known:
-    """The facts that one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks are apart."""
+    """The facts that one pool has learned of its database for good: apps' and bindings' numbers, and how far the clocks
+    are apart."""
 
     __slots__ = ("_make", "apps", "bindings", "clock", "floors", "names", "places", "seals", "skew")
 
@@ -127,7 +130,8 @@ class Db(Pieces):
         """A statement over many rows, which reads their columns from `unnest($1::…[], $2::…[], …)`, and `args` follow
         those.
 
-        Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. How many rows it changed.
+        Nothing happens without rows. An array cannot be a value in such a row: it would be flattened. How many rows it
+        changed.
         """
         columns = list(zip(*rows, strict=True))
         return _changed(await self.connection.execute(sql, *columns, *args)) if columns else 0
@@ -156,7 +160,8 @@ class Db(Pieces):
         )
 
     async def hold_addresses(self, claims: Sequence[tuple[int, bytes, int]]) -> None:
-        """Rows of `address`. Another transaction may be registering one of them: its key then has this one run again."""
+        """Rows of `address`. Another transaction may be registering one of them: its key then has this one run
+        again."""
         await self.many(
             "INSERT INTO address (binding, digest, endpoint) SELECT * FROM unnest($1::int[], $2::bytea[], $3::bigint[])",
             claims,
@@ -165,7 +170,8 @@ class Db(Pieces):
     async def tag(self, tagged: Iterable[tuple[int, int, Sequence[str]]]) -> None:
         """Their shards stand beside them."""
         tagged = [each for each in tagged if each[2]]
-        # Not as a list where they are many: the cycle collector would look at tens of thousands of tuples again and again.
+        # Not as a list where they are many: the cycle collector would look at tens of thousands of tuples again and
+        # again.
         rows = ((id, binding, id & (SHARDS - 1), name) for id, binding, tags in tagged for name in tags)
         if len(tagged) >= COPY_FROM:
             await self.copy("endpoint_tag", ("endpoint", "binding", "shard", "tag"), rows)
@@ -232,8 +238,8 @@ class Db(Pieces):
 
     @property
     def skew(self) -> float:
-        """Seconds by which the database's clock is ahead of the caller's. 0 where the caller's times are `believed`, as those are
-        that an engine takes from `PostgresStorage.clock`."""
+        """Seconds by which the database's clock is ahead of the caller's. 0 where the caller's times are `believed`, as
+        those are that an engine takes from `PostgresStorage.clock`."""
         return self._known.skew
 
     async def read_clock(self) -> None:
@@ -307,7 +313,8 @@ class Db(Pieces):
     # -- addresses
 
     async def seal(self) -> Seal | None:
-        """The keys that seal addresses, until the end of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        """The keys that seal addresses, until the end of this transaction; None where they stand in clear. Raises
+        `StorageRefused`."""
         if self._seal is None:
             self._seal = (self.seal_of(await self.value("SELECT record FROM seal")),)
         return self._seal[0]
@@ -352,7 +359,8 @@ class Db(Pieces):
         )
 
     async def audit(self, now: float, app: str, audit: Audit | None) -> None:
-        """A line of the audit log, if there is one to write, and an earlier run of the same operation has not written it."""
+        """A line of the audit log, if there is one to write, and an earlier run of the same operation has not written
+        it."""
         if audit is None:
             return
         number = await self.app(app, create=True)

@@ -16,8 +16,9 @@ STAGGER = 0.25
 """Seconds after which the next host is tried too (RFC 8305, section 5, for addresses)."""
 
 _PASSES = 16
-"""Passes of the loop before an attempt is cancelled. asyncpg leaves a future with an error that is never fetched where it is cancelled
-between the connection and the question for TLS: an attempt that has just begun gets past that point first."""
+"""Passes of the loop before an attempt is cancelled. asyncpg leaves a future with an error that is never fetched where
+it is cancelled between the connection and the question for TLS: an attempt that has just begun gets past that point
+first."""
 
 T = TypeVar("T")
 
@@ -32,8 +33,8 @@ async def race(
     """The first of `places` that `connect` comes through to, and the connection that it made. Raises the most telling
     of its errors, or `TimeoutError`.
 
-    They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all within `limit`
-    seconds. A connection that another attempt makes later is handed to `discard`.
+    They are begun in their order, each a quarter of a second after the one before or as soon as that has failed, all
+    within `limit` seconds. A connection that another attempt makes later is handed to `discard`.
     """
     waiting = list(hosts)
     under_way: dict[asyncio.Task[T], str] = {}

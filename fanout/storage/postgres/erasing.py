@@ -1,4 +1,5 @@
-"""The erasure of a user in tables of PostgreSQL's own: see `storage.sql.erasing`. Dead rows are the business of PostgreSQL's vacuum."""
+"""The erasure of a user in tables of PostgreSQL's own: see `storage.sql.erasing`. Dead rows are the business of
+PostgreSQL's vacuum."""
 
 from __future__ import annotations
 

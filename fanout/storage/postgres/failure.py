@@ -26,10 +26,11 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ("23", Kind.CONTENT),  # integrity constraint violation
     ("54", Kind.CONTENT),  # program limit exceeded: a text longer than an index holds
 )
-"""By the beginning of an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). All others are unavailable: rights,
-passwords, missing or renamed objects, and other causes that an operator or time ends."""
+"""By the beginning of an SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). All others are
+unavailable: rights, passwords, missing or renamed objects, and other causes that an operator or time ends."""
 _REPEATABLE = ("40001", "40P01", "23505", "55P03")
-"""Serialization failure, deadlock; a unique key that another transaction entered between our look and our write; lock_timeout."""
+"""Serialization failure, deadlock; a unique key that another transaction entered between our look and our write;
+lock_timeout."""
 _REFUSED = ("28000", "28P01", "3D000", "42501", "3F000")
 """Wrong user, wrong password, no such database, no right, no such schema."""
 _HINTS = {
@@ -48,7 +49,8 @@ class Unknown(StorageUnavailable):
 
 
 def lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or of no use any more: the server went away, ends, starts, or became a standby."""
+    """Whether the connection is gone, or of no use any more: the server went away, ends, starts, or became a
+    standby."""
     if isinstance(error, (OSError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)):
         return True
     code = getattr(error, "sqlstate", None) or ""
@@ -77,7 +79,8 @@ def kind_of(error: BaseException) -> Kind | None:
 
 
 def refusal(error: BaseException, shown: str) -> StorageRefused | None:
-    """Why a connection was not to be had, where waiting will not help. The server's own texts name users and databases only."""
+    """Why a connection was not to be had, where waiting will not help. The server's own texts name users and databases
+    only."""
     code = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.ClientConfigurationError):
         return StorageRefused(f"The URL of the database {shown} holds a setting that cannot be used: correct it.")
@@ -103,7 +106,8 @@ def unknown(shown: str) -> Unknown:
 
 
 def translate(error: BaseException, shown: str) -> BaseException:
-    """The error that a caller of the storage sees. Values that stand in the driver's and server's texts are left out."""
+    """The error that a caller of the storage sees. Values that stand in the driver's and server's texts are left
+    out."""
     if isinstance(error, FanoutError):
         return error
     kind = kind_of(error)

@@ -1,10 +1,11 @@
 """Puts of many callers in one transaction: puts that wait while one is under way are stored by the next.
 
-A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `MOST` submissions, the apps in turns.
-Only submissions that can neither be refused, nor conflict, nor wait for a lock of another caller's are gathered: a batch is stored as a
-whole. The name of an app that the database does not have yet is entered before, in a transaction of its own: it waits where another process has
-entered the same name and not committed, and holds up that app's callers alone. On any error but doubt the puts of a batch are run one by one, so
-that a caller hears of its own fault only.
+A caller alone is not delayed. One transaction of puts is under way at a time, unless it hangs, and takes at most `MOST`
+submissions, the apps in turns. Only submissions that can neither be refused, nor conflict, nor wait for a lock of
+another caller's are gathered: a batch is stored as a whole. The name of an app that the database does not have yet is
+entered before, in a transaction of its own: it waits where another process has entered the same name and not committed,
+and holds up that app's callers alone. On any error but doubt the puts of a batch are run one by one, so that a caller
+hears of its own fault only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fanout.storage.postgres.failure import Unknown
 __all__ = ["Gathering"]
 
 _SLOW, _ABREAST = 1.0, 3
-"""Seconds after which a transaction that has not ended keeps the next one off no longer, and how many are under way at most."""
+"""Seconds after which a transaction that has not ended keeps the next one off no longer, and how many are under way at
+most."""
 _Store = Callable[[Sequence[Submission], float], Awaitable[list[Put]]]
 _Knows = Callable[[str], bool]
 _Enter = Callable[[str], Coroutine[None, None, None]]
@@ -55,8 +57,8 @@ class Gathering:
         self._begun = 0.0
 
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
-        """Store these, with others' or alone. Raises as the put of a batch does. A caller that is cancelled before its transaction has
-        begun stores nothing."""
+        """Store these, with others' or alone. Raises as the put of a batch does. A caller that is cancelled before its
+        transaction has begun stores nothing."""
         for app in {sub.app for sub in submissions}:
             if not self._knows(app):
                 await self._entered(app)
@@ -70,7 +72,8 @@ class Gathering:
         return await mine.answers
 
     async def _entered(self, app: str) -> None:
-        """Enter the app's name, once for all callers that wait for it: they share one connection, and hear of one error."""
+        """Enter the app's name, once for all callers that wait for it: they share one connection, and hear of one
+        error."""
         task = self._entering.get(app)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._enter(app), context=Context())

@@ -41,7 +41,8 @@ class Identity(NamedTuple):
     """Which database a connection leads to. Another one of these is another database, also under the same name and
     address.
 
-    The timeline is another after a standby was promoted, the numbers of database and schema after those were made anew from a dump.
+    The timeline is another after a standby was promoted, the numbers of database and schema after those were made anew
+    from a dump.
     """
 
     system: str
@@ -75,7 +76,8 @@ SELECT {}, CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_
   extract(epoch FROM clock_timestamp())::float8, current_setting('server_encoding'), current_setting('synchronous_commit'),
   pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', current_setting('{}')
 """
-"""`pg_control_checkpoint` goes on telling the old timeline for seconds after a promotion; the name of the present log file does not."""
+"""`pg_control_checkpoint` goes on telling the old timeline for seconds after a promotion; the name of the present log
+file does not."""
 
 
 async def greet(connection: Connection, options: Options) -> Greeting:
@@ -106,7 +108,8 @@ async def _ask(connection: Connection, options: Options, system: str) -> Greetin
 
 
 def unless_same(identity: Identity, schema: str) -> str:
-    """A statement that fails with a division by zero in any other database: behind a pooler it goes along with each transaction."""
+    """A statement that fails with a division by zero in any other database: behind a pooler it goes along with each
+    transaction."""
     return (
         "SELECT 1 / (CASE WHEN pg_is_in_recovery() THEN false ELSE "
         f"substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) = '{identity.timeline}' AND coalesce(to_regnamespace('{schema}')::oid::int8, 0) "

@@ -1,7 +1,7 @@
 """Lease and extend, and the chunks that could be leased.
 
-A lease waits for no row: chunks that another transaction has locked are left out. It shares an advisory lock of its binding with other
-leases, which the pause of the binding takes for itself: so that nothing is leased behind its back.
+A lease waits for no row: chunks that another transaction has locked are left out. It shares an advisory lock of its
+binding with other leases, which the pause of the binding takes for itself: so that nothing is leased behind its back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from fanout.storage.sql.suspicion import LONELY, Inspection
 __all__ = ["extend", "lease", "waiting"]
 
 _PAGES = (4, 16, 128, 1024)
-"""Chunks looked at in one statement, at first and from then on: those that turn out not to be needed are locked all the same."""
+"""Chunks looked at in one statement, at first and from then on: those that turn out not to be needed are locked all the
+same."""
 
 _RUNNING = "NOT EXISTS (SELECT 1 FROM control WHERE binding = $1 AND paused)"
 
@@ -86,8 +87,9 @@ CROSS JOIN LATERAL (SELECT ids FROM audience WHERE chunk = c.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT uuid FROM notification WHERE id = c.notification OFFSET 0) n
 """
 _NEXT = "greatest(c.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
-"""A lease is committed without waiting for the disk. When the server fails it may never have been, and its holder does not know: the
-next lease of that chunk must not have the same number, which would let both settle. So the time is in it, in milliseconds."""
+"""A lease is committed without waiting for the disk. When the server fails it may never have been, and its holder does
+not know: the next lease of that chunk must not have the same number, which would let both settle. So the time is in it,
+in milliseconds."""
 _TAKE = (
     f"owner = $5, worker = $5, epoch = {_NEXT}, leased_at = $3, leased_after = {STEP}, ready_at = $6, waiting = 'ready'"
 )
@@ -157,7 +159,8 @@ async def _claim(
             moved += judged
         if left <= 0 or len(rows) < size:
             break
-    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as
+    # well.
     await add_chunks(db, moved, now)
     return taken
 

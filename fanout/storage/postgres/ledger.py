@@ -1,4 +1,5 @@
-"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification."""
+"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a
+notification."""
 
 from __future__ import annotations
 
@@ -141,7 +142,8 @@ ORDER BY id
 
 
 async def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
-    """Give scheduled notifications, which are held, their new content: (number, bytes of content so far, new content)."""
+    """Give scheduled notifications, which are held, their new content: (number, bytes of content so far, new
+    content)."""
     await db.many(_FILL, rows)
 
 

@@ -91,7 +91,8 @@ async def _version(connection: Connection, options: Options, newest: int) -> int
 
 
 async def _step(connection: Connection, options: Options, steps: tuple[str, ...]) -> None:
-    """One step and its number in one transaction, under a lock that ends with it: a killed process leaves the version before or after."""
+    """One step and its number in one transaction, under a lock that ends with it: a killed process leaves the version
+    before or after."""
     schema = options.schema
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
@@ -100,7 +101,8 @@ async def _step(connection: Connection, options: Options, steps: tuple[str, ...]
         if version >= len(steps):
             return
         if await connection.fetchval("SELECT to_regnamespace($1)", schema) is None:
-            # With IF NOT EXISTS too, it asks for the right to make one, which the owner of one that is there need not have.
+            # With IF NOT EXISTS too, it asks for the right to make one, which the owner of one that is there need not
+            # have.
             await connection.execute(f"CREATE SCHEMA {schema}")
         await connection.execute(f"SET LOCAL search_path = {schema}")
         await connection.execute(steps[version])
@@ -111,7 +113,8 @@ async def _step(connection: Connection, options: Options, steps: tuple[str, ...]
 
 
 async def _analyze(connection: Connection, options: Options) -> None:
-    """New columns and indexes have no statistics, and those of a database that was just restored are missing. Of empty tables there are none."""
+    """New columns and indexes have no statistics, and those of a database that was just restored are missing. Of empty
+    tables there are none."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL search_path = {options.schema}")
         tables = await connection.fetchval(_TABLES, options.schema)

@@ -1,4 +1,5 @@
-"""That a number learned earlier still stands for that app or binding: asked by each transaction that used one, in the same message as its COMMIT.
+"""That a number learned earlier still stands for that app or binding: asked by each transaction that used one, in the
+same message as its COMMIT.
 
 A process keeps numbers of apps and bindings for good, and rows may come to have other ones below it: tables that were
 made anew or loaded from a copy while connections stayed. Then nothing is committed under the numbers. The numbers are
@@ -33,7 +34,8 @@ class Used:
         self._bindings[number, app] = name
 
     def sql(self) -> str:
-        """A statement that fails with a division by zero unless all of them have these names. Names go as hexadecimal digits."""
+        """A statement that fails with a division by zero unless all of them have these names. Names go as hexadecimal
+        digits."""
         parts = [_matching("app", "NULL::int", self._apps)] if self._apps else []
         parts += [_matching("binding", "app", self._bindings)] if self._bindings else []
         count = len(self._apps) + len(self._bindings)

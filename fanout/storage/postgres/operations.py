@@ -40,7 +40,8 @@ _ABREAST = 4
 _LIMIT = 20.0
 """Seconds that a call may take as a whole, with any behaviour of the database."""
 _UNHEARD = 0.1
-"""Seconds for which a look is good where others' commits are not told: behind a pooler, or those of a host's own transactions."""
+"""Seconds for which a look is good where others' commits are not told: behind a pooler, or those of a host's own
+transactions."""
 _UNTOLD = 1.0
 """And where they are: a notice is a hint that may be lost."""
 _REPEATS = 12
@@ -55,8 +56,8 @@ _PATIENCE = 8.0
 class _Call(Generic[T]):
     """The operation to run, and the statements before and after it; without `begin`, outside of a transaction.
 
-    When it is broken off it may have been committed if it is `committing`, and an earlier run of it may have been if it is `again`.
-    `repeats` counts how often others have come in between.
+    When it is broken off it may have been committed if it is `committing`, and an earlier run of it may have been if it
+    is `again`. `repeats` counts how often others have come in between.
     """
 
     function: Function[T]
@@ -112,7 +113,8 @@ class Database:
         self.pending = self.used = False
         """Whether there is something in the inbox, and whether anything ever was."""
         self.incarnation = 0
-        """Grows whenever the connections lead to another database than before: nothing that was learned of that one holds."""
+        """Grows whenever the connections lead to another database than before: nothing that was learned of that one
+        holds."""
         schema = pool.options.schema
         self._commit = f"COMMIT; SELECT nextval('{schema}.changed')"
         # Through PgBouncer a session's settings would be another client's.
@@ -145,11 +147,13 @@ class Database:
         probe: Function[Any] | None = None,
         idle: Any = None,
     ) -> T:
-        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat); `local`: no standby is waited for. `quiet`: it makes no work; not `announced`:
-        none for other processes. Nothing is written where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are
-        `large` run beside others here.
+        """One transaction. Not `durable`: a crash of the server may undo it (which is then a repeat); `local`: no
+        standby is waited for. `quiet`: it makes no work; not `announced`: none for other processes. Nothing is written
+        where `probe`, a look, finds nothing to do: the answer is `idle` then. Pieces that are `large` run beside others
+        here.
 
-        `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown` when this one does.
+        `again`: an earlier call, with the same arguments, ended in doubt (see `Db.again`). Raises `failure.Unknown`
+        when this one does.
         """
         if probe is not None and not await self.look(probe, *arguments):
             nothing: T = idle
@@ -173,8 +177,8 @@ class Database:
             await self.write(partial(Db.app, create=True), app, durable=False, quiet=True)
 
     async def changes(self, *, others: bool, low: str) -> int:
-        """A number that is another after any commit; with `others`, after those of other processes. Looks into the inbox besides, from the
-        transaction `low` on: `pending` and `used`."""
+        """A number that is another after any commit; with `others`, after those of other processes. Looks into the
+        inbox besides, from the transaction `low` on: `pending` and `used`."""
         if not self._fresh():
             self.heard = False
             known, bumped = self._highest, self._bumped
@@ -184,7 +188,8 @@ class Database:
                 self.heard = True
                 raise
             if int(value) < known:
-                # It only grows. The tables were made anew, or those of a backup put in their place, below connections that stayed.
+                # It only grows. The tables were made anew, or those of a backup put in their place, below connections
+                # that stayed.
                 self._suspect = True
                 self._elsewhere()
                 bumped = 0
@@ -201,7 +206,8 @@ class Database:
         return time.monotonic() - self._looked[0] < every
 
     async def _met(self, connection: Connection, greeting: Greeting, before: float) -> None:
-        """A new connection has said where it leads. Where that is elsewhere than before, nothing is done there before its numbers are safe."""
+        """A new connection has said where it leads. Where that is elsewhere than before, nothing is done there before
+        its numbers are safe."""
         identity = greeting.identity
         if self._place is not None and self._place[0] != identity:
             self._elsewhere()
@@ -360,7 +366,8 @@ class Database:
             raise Again from None
 
     async def _end(self, connection: Connection, last: str) -> None:
-        """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves after a while.
+        """COMMIT, and tell the others. Where only the telling fails, the commit was made, and others look by themselves
+        after a while.
 
         It is never cancelled: the server would end its wait for a synchronous standby, commit without it, and call that
         a success.  The pool waits for one that its caller has given up.

@@ -5,8 +5,8 @@ longest back-off by default. By then it has long been empty. One TRUNCATE frees 
 indexes, also while an old transaction keeps vacuum from it. A row that is due later than that shares a part with
 others, and only costs that one's turn.
 
-Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and before every
-writer; and where a part for the rest exists, PostgreSQL reads that one through each time.
+Parts that are made and dropped by the minute would need a lock on all of the table for each, behind every reader and
+before every writer; and where a part for the rest exists, PostgreSQL reads that one through each time.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ CREATE TABLE retry (
 _WORTH = 256 * 1024
 """Bytes from which an empty part is worth the lock."""
 _LONGER = 30.0
-"""Seconds for which a part must have been empty: longer than any reading transaction of ours, which else would miss rows."""
+"""Seconds for which a part must have been empty: longer than any reading transaction of ours, which else would miss
+rows."""
 
 
 async def take_due(db: Db, binding: int, lane: int, limit: int, now: float) -> list[Any]:
-    """Delete due retry rows, oldest first, and return them (`stopping.RETRY_COLUMNS`); their notifications are held then.
+    """Delete due retry rows, oldest first, and return them (`stopping.RETRY_COLUMNS`); their notifications are held
+    then.
 
     A row of a notification that is in other hands just now is left for the next time.
     """

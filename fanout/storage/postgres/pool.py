@@ -90,7 +90,8 @@ class Pool:
             self._free.clear()
 
     async def take(self) -> Connection:
-        """A connection that no other caller has. Raises `StorageError` when none is to be had, `StorageRefused` when none ever will."""
+        """A connection that no other caller has. Raises `StorageError` when none is to be had, `StorageRefused` when
+        none ever will."""
         if self._closed:
             raise StorageError(_CLOSED)
         await self._room.acquire()
@@ -112,7 +113,8 @@ class Pool:
         return await self._connect()
 
     def linger(self, connection: Connection, answer: asyncio.Future[Any]) -> None:
-        """Keep it, counted as in use, until `answer` is there: dropped, the server would go on waiting, and another be made beside it."""
+        """Keep it, counted as in use, until `answer` is there: dropped, the server would go on waiting, and another be
+        made beside it."""
         self._lingering.add(connection)
 
         def answered(answer: asyncio.Future[Any]) -> None:

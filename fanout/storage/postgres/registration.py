@@ -1,6 +1,7 @@
 """The directory as registration reads and writes it (see `storage.sql.registration`).
 
-Two transactions that enter an unknown address at once meet at the key of `address`; the later is run again, and finds it known.
+Two transactions that enter an unknown address at once meet at the key of `address`; the later is run again, and finds
+it known.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ FROM {_unnested(_COLUMNS)}
 async def known(
     db: Db, wanted: Sequence[Registration], places: Sequence[Place], takes: bool
 ) -> tuple[dict[int, Known], dict[int, list[Known]]]:
-    """By index: the holder of each address now, and endpoints of the same user that had it once; locked, all of them by id in one pass.
+    """By index: the holder of each address now, and endpoints of the same user that had it once; locked, all of them by
+    id in one pass.
 
     Without `takes`, former endpoints without a user are not looked for at an address that has a holder.
     """

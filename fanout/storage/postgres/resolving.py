@@ -27,8 +27,8 @@ _new_row: Callable[[tuple[Any, ...]], EndpointRow] = partial(tuple.__new__, Endp
 _APART = 2
 """Up to so many parts are asked by themselves."""
 _DENSE = 2
-"""Ids of which as many again, or fewer, are to be expected between the first and the last are read as a range, in half of the time that
-it takes to look each of them up."""
+"""Ids of which as many again, or fewer, are to be expected between the first and the last are read as a range, in half
+of the time that it takes to look each of them up."""
 
 _TOLD = (
     "SELECT kind, grp, state, binding, string_agg(int8send(id), ''), string_agg(float8send(registered_at), ''), "
@@ -83,7 +83,8 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
 
 async def _of_part(db: Db, shard: int, ids: Sequence[int]) -> Sequence[Any]:
     low, high = min(ids), max(ids)
-    # Of the numbers that the parts share, one in `SHARDS` is of this part; and a number stands `SHARDS` ids from the next.
+    # Of the numbers that the parts share, one in `SHARDS` is of this part; and a number stands `SHARDS` ids from the
+    # next.
     if (high - low) // SHARDS // SHARDS < _DENSE * len(ids):
         return await db.rows(_RANGE[shard], low, high)
     return await db.rows(_LIST[shard], _text(ids))

@@ -1,7 +1,8 @@
 """The tables, as the list of steps by which a database comes to have them.
 
-A step is never edited once released: a change of the schema is a new step, and one that the version before can live with (a new
-column has a default, nothing is renamed or taken away that the version before uses). The table `schema_version` counts them.
+A step is never edited once released: a change of the schema is a new step, and one that the version before can live
+with (a new column has a default, nothing is renamed or taken away that the version before uses). The table
+`schema_version` counts them.
 """
 
 from __future__ import annotations

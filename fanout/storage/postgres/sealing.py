@@ -1,7 +1,7 @@
 """How `storage.sql.sealing` is run here: when a database is opened, and to seal one that has its addresses in clear.
 
-Every transaction that touches addresses reads the table `seal`, and so holds the weakest of locks on it until its end. One that changes the
-record takes the strongest.
+Every transaction that touches addresses reads the table `seal`, and so holds the weakest of locks on it until its end.
+One that changes the record takes the strongest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["begin", "seal"]
 
 _PATIENCE = "60s"
-"""For which others are waited for that have read the record before it changes. Meanwhile no other process gets at an address."""
+"""For which others are waited for that have read the record before it changes. Meanwhile no other process gets at an
+address."""
 
 
 async def begin(connection: Connection, context: StorageContext, location: str, schema: str) -> None:

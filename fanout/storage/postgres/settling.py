@@ -1,4 +1,5 @@
-"""Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database. And the statements of that.
+"""Settle: chunks that are their whole notification in one statement, which ends both; the rest as on every database.
+And the statements of that.
 
 A row that ends with its notification is locked without waiting, after all locks that may wait. So no two settlements
 wait for each other. Where another transaction holds a lock just then, the operation runs anew, the long way.

@@ -37,16 +37,19 @@ _CUTS = 5
 
 
 def make(location: str, context: StorageContext) -> PostgresStorage:
-    """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers' times are believed."""
+    """The storage at the URL `postgresql:` + `location` (see `url`). With a clock that is not the machine's, callers'
+    times are believed."""
     machine = getattr(context.clock, "now", None) is time.time
     return PostgresStorage(location, context, believe_callers=not machine)
 
 
 class PostgresStorage(SqlStorage):
-    """A `Storage` in the PostgreSQL database at `location`, a URL without its scheme (see `url`). Nothing is connected before it is entered.
+    """A `Storage` in the PostgreSQL database at `location`, a URL without its scheme (see `url`). Nothing is connected
+    before it is entered.
 
-    Leases end by the database's clock, whose distance from this machine's is measured; `believe_callers`: it is taken to be none,
-    because the callers' clock is made for a simulation or a test. Raises `ConfigurationError` for a URL that cannot be used.
+    Leases end by the database's clock, whose distance from this machine's is measured; `believe_callers`: it is taken
+    to be none, because the callers' clock is made for a simulation or a test. Raises `ConfigurationError` for a URL
+    that cannot be used.
     """
 
     shared = True

@@ -1,8 +1,8 @@
 """A database that is another than the one that its tables remember: no number is ever given there a second time.
 
-A standby that was promoted with a lag, or a backup, lacks the latest rows, and its sequences stand where they stood: it would give numbers
-to other rows than those that processes and callers know under them. So the first that finds out moves all of them ahead, before
-anything else is done there.
+A standby that was promoted with a lag, or a backup, lacks the latest rows, and its sequences stand where they stood: it
+would give numbers to other rows than those that processes and callers know under them. So the first that finds out
+moves all of them ahead, before anything else is done there.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ def text(identity: Identity) -> str:
 
 
 async def admit(connection: Connection, options: Options, identity: Identity, *, suspect: bool = False) -> int:
-    """See that the database remembers itself as `identity`; its generation, which is another where its numbers were moved ahead.
+    """See that the database remembers itself as `identity`; its generation, which is another where its numbers were
+    moved ahead.
 
-    `suspect`: a number that only grows was seen higher before, so they are to be moved although the identity is the same.
+    `suspect`: a number that only grows was seen higher before, so they are to be moved although the identity is the
+    same.
     """
     local = f"SET LOCAL search_path = {options.schema}; SET LOCAL statement_timeout = '{_LIMIT}'; SET LOCAL lock_timeout = '{_LIMIT}'"
     async with connection.transaction():

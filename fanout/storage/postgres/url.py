@@ -2,12 +2,12 @@
 
     postgresql://USER:PASSWORD@HOST:PORT/DATABASE?pool=4&schema=fanout&prepared=on
 
-Everything that libpq's URLs may hold is passed on (`sslmode`, several hosts with commas, `host=/var/run/postgresql` for a Unix
-socket, `passfile`); of several hosts, which are tried overlapping, the first that takes writes is used, so that `target_session_attrs` may
-say `read-write` or `primary` and nothing else. A part that is left out is taken from PGHOST, PGPASSWORD, ~/.pgpass and
-the like. Ours, and not passed on: `pool` is how many connections one storage may have (1 to 100), `schema` is the name
-under which the tables stand, and `prepared=off` makes it fit for PgBouncer in transaction mode: nothing is prepared by
-name, and settings of a connection are made in each transaction instead.
+Everything that libpq's URLs may hold is passed on (`sslmode`, several hosts with commas, `host=/var/run/postgresql` for
+a Unix socket, `passfile`); of several hosts, which are tried overlapping, the first that takes writes is used, so that
+`target_session_attrs` may say `read-write` or `primary` and nothing else. A part that is left out is taken from PGHOST,
+PGPASSWORD, ~/.pgpass and the like. Ours, and not passed on: `pool` is how many connections one storage may have (1 to
+100), `schema` is the name under which the tables stand, and `prepared=off` makes it fit for PgBouncer in transaction
+mode: nothing is prepared by name, and settings of a connection are made in each transaction instead.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _POOL_LIMIT = 100
 _OURS = ("pool", "schema", "prepared", "target_session_attrs")
 _WISHES = ("read-write", "primary")
-"""Values of libpq's `target_session_attrs` that a storage can be served with: the server that is found is asked in any case."""
+"""Values of libpq's `target_session_attrs` that a storage can be served with: the server that is found is asked in any
+case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A database's address, taken apart. `dsn` may hold a password and is never shown; `shown` is the same without it."""
+    """A database's address, taken apart. `dsn` may hold a password and is never shown; `shown` is the same without
+    it."""
 
     dsn: str = field(repr=False)
     shown: str
@@ -89,7 +91,8 @@ def parse(location: str) -> Options:
 
 
 def _each_host(netloc: str, path: str, query: list[tuple[str, str]]) -> Iterator[str]:
-    """An address for each host that is named: in front, in the query, or else by the environment (PGHOST), with its own port."""
+    """An address for each host that is named: in front, in the query, or else by the environment (PGHOST), with its own
+    port."""
     user, at, hosts = netloc.rpartition("@")
     named = dict(query)
     rest = [(key, value) for key, value in query if key not in ("host", "port")]

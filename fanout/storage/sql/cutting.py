@@ -19,7 +19,8 @@ async def cut(db: Db, starts: Sequence[Start]) -> Plan:
 
 
 async def store(db: Db, plan: Plan, now: float) -> int:
-    """Store it, and finish notifications without a recipient; how many chunks are due. The notifications are held, or not yet known to others."""
+    """Store it, and finish notifications without a recipient; how many chunks are due. The notifications are held, or
+    not yet known to others."""
     plan.number(await db.hot.add_chunks(db, plan.chunks, now))
     if plan.expansions:
         await db.many(_expansions(db), plan.expansions)

@@ -25,7 +25,8 @@ class Again(Exception):
 
 
 class Rows:
-    """Many rows as one argument: it takes as many parameter numbers as a row has columns. `Db.given` reads it as a table."""
+    """Many rows as one argument: it takes as many parameter numbers as a row has columns. `Db.given` reads it as a
+    table."""
 
     __slots__ = ("rows", "width")
 
@@ -58,8 +59,8 @@ class Db(Protocol):
 
     @property
     def skew(self) -> float:
-        """Seconds by which the database's clock is ahead of the caller's: added to a caller's time that is compared with a stored one of the
-        database's (ends of leases, heartbeats)."""
+        """Seconds by which the database's clock is ahead of the caller's: added to a caller's time that is compared
+        with a stored one of the database's (ends of leases, heartbeats)."""
         ...
 
     async def read_clock(self) -> None:
@@ -91,17 +92,19 @@ class Db(Protocol):
     # -- pieces of text
 
     def given(self, n: int, /, **columns: str) -> str:
-        """The table `j`, made of the argument that begins at `$n`: `Rows`, or a list where there is one column. Types are `int`, `bigint`, `smallint`,
-        `float8`, `text`, `boolean`, `bytea`."""
+        """The table `j`, made of the argument that begins at `$n`: `Rows`, or a list where there is one column. Types
+        are `int`, `bigint`, `smallint`, `float8`, `text`, `boolean`, `bytea`."""
         ...
 
     def joined(self, n: int, table: str, by: str = "", also: str = "", /, **columns: str) -> str:
-        """`given`, as the outer side of a join with `table` ("gate g"), whose rows are looked up by the columns `by` (all, in general), and by
-        the condition `also` on the alias ("NOT g.whole AND g.name = j.word"), which an index needs."""
+        """`given`, as the outer side of a join with `table` ("gate g"), whose rows are looked up by the columns `by`
+        (all, in general), and by the condition `also` on the alias ("NOT g.whole AND g.name = j.word"), which an index
+        needs."""
         ...
 
     def keyed(self, column: str, given: str, /) -> str:
-        """The condition by which an UPDATE … FROM `given` finds its rows: `column` of the table, by its index, is `given` ("j.id")."""
+        """The condition by which an UPDATE … FROM `given` finds its rows: `column` of the table, by its index, is
+        `given` ("j.id")."""
         ...
 
     def deleting(self, table: str, n: int, /, **columns: str) -> str:
@@ -129,8 +132,8 @@ class Db(Protocol):
         ...
 
     def retries_of(self, notification: str, /) -> str:
-        """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the index that finds those
-        that are due before others."""
+        """The table `r` of retry rows, with WHERE and the condition that they are this notification's ("n.id"), by the
+        index that finds those that are due before others."""
         ...
 
     @property
@@ -143,7 +146,8 @@ class Db(Protocol):
         ...
 
     def listed(self, column: str, rest: str, /) -> str:
-        """The different values of a column that `SELECT column FROM rest` finds, as one list, which `one_of` and `list_of` read."""
+        """The different values of a column that `SELECT column FROM rest` finds, as one list, which `one_of` and
+        `list_of` read."""
         ...
 
     def one_of(self, values: str, type: str, /) -> str:
@@ -163,7 +167,8 @@ class Db(Protocol):
         ...
 
     def old_events(self, condition: str, before: int, limit: int, /) -> str:
-        """The statement that finds `event_key` of the oldest events for which a condition holds, and which are of before `$before`, `$limit` at most."""
+        """The statement that finds `event_key` of the oldest events for which a condition holds, and which are of
+        before `$before`, `$limit` at most."""
         ...
 
     @property
@@ -179,16 +184,18 @@ class Db(Protocol):
     # -- the directory
 
     def part(self, table: str, number: str, /) -> str:
-        """The condition, beginning with AND, that endpoints stand in a part of the directory (`core.shard`), where it is divided."""
+        """The condition, beginning with AND, that endpoints stand in a part of the directory (`core.shard`), where it
+        is divided."""
         ...
 
     def holder(self, binding: int, digest: int, /, *, former: bool = False) -> str:
-        """The table `e` of the active endpoint that has the address of these parameters' numbers; `former`: of the inactive ones that had it."""
+        """The table `e` of the active endpoint that has the address of these parameters' numbers; `former`: of the
+        inactive ones that had it."""
         ...
 
     def endpoints(self, n: int, condition: str, columns: str, /) -> str:
-        """The statement that finds `columns` of those endpoints `e` of a list, `$n`, for which the condition holds, and locks these alone, in the
-        order of the list."""
+        """The statement that finds `columns` of those endpoints `e` of a list, `$n`, for which the condition holds, and
+        locks these alone, in the order of the list."""
         ...
 
     def of_endpoints(self, n: int, /) -> str:
@@ -196,7 +203,8 @@ class Db(Protocol):
         ...
 
     def tagged(self, rest: str, /) -> str:
-        """The condition that `rest`, a table with its own condition on `t.value`, has a row for one of the tags `t.value` of `e`."""
+        """The condition that `rest`, a table with its own condition on `t.value`, has a row for one of the tags
+        `t.value` of `e`."""
         ...
 
     def count_held(self, n: int, binding: str, /) -> str:
@@ -234,12 +242,14 @@ class Db(Protocol):
     # -- locks
 
     def hold(self, order: str = "", /, *, free: bool = False, of: str = "") -> str:
-        """Behind a SELECT: the rows of its table, of several tables those `of` this alias, are locked until the transaction ends, in this order;
-        `free`: without those that another transaction has locked. Begins with a space, or is empty, the order too."""
+        """Behind a SELECT: the rows of its table, of several tables those `of` this alias, are locked until the
+        transaction ends, in this order; `free`: without those that another transaction has locked. Begins with a space,
+        or is empty, the order too."""
         ...
 
     def at_places(self, n: int, /) -> str:
-        """`Rows` of (app, collapse key, digest of the target, i) as `j`, joined with the unfinished notifications `n` there, by the index of these."""
+        """`Rows` of (app, collapse key, digest of the target, i) as `j`, joined with the unfinished notifications `n`
+        there, by the index of these."""
         ...
 
     async def lock_numbers(self, keys: Sequence[int]) -> None:
@@ -253,8 +263,8 @@ class Db(Protocol):
     # -- names, addresses, the log
 
     async def feed_numbers(self, changes: int, items: int) -> tuple[int, int, Iterable[int]]:
-        """The last of so many new numbers of the feed's sequence of changes; the identity of that; and the numbers of so many new items. Until the
-        transaction ends, no other one writes to the feed."""
+        """The last of so many new numbers of the feed's sequence of changes; the identity of that; and the numbers of
+        so many new items. Until the transaction ends, no other one writes to the feed."""
         ...
 
     async def app(self, name: str, *, create: bool = False) -> int:
@@ -274,7 +284,8 @@ class Db(Protocol):
         ...
 
     async def own(self, app: str, uuid: str) -> str:
-        """The id under which a notification was put, which another program may have entered. Raises `NotFound` while that is to come."""
+        """The id under which a notification was put, which another program may have entered. Raises `NotFound` while
+        that is to come."""
         ...
 
     async def entered(self, app: str) -> list[Any]:

@@ -1,4 +1,5 @@
-"""The decisions about deliveries that no other table remembers, a row for each notification that a transaction decided about.
+"""The decisions about deliveries that no other table remembers, a row for each notification that a transaction decided
+about.
 
 The form of a row is described in `fanout.storage.decisions`. Its number is given by the database, in the order of the
 decisions.

@@ -13,7 +13,8 @@ Place = tuple[int, int, str]
 """(app's number, binding's number, address digest in hexadecimal)."""
 
 Known = tuple[int, str, int, Sequence[str]]
-"""(id, user, generation, tags by which topics name it, where a driver asks for them to untag it) of an endpoint that has, or had, an address."""
+"""(id, user, generation, tags by which topics name it, where a driver asks for them to untag it) of an endpoint that
+has, or had, an address."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """Runs `operation(db, *arguments)` with a `Db` of this database. A driver ignores the arguments that it has no use for."""
+    """Runs `operation(db, *arguments)` with a `Db` of this database. A driver ignores the arguments that it has no use
+    for."""
 
     context: StorageContext
 

@@ -48,7 +48,8 @@ def _found(db: Db, rows: Iterable[Any]) -> list[_Found]:
 
 
 async def _chosen(db: Db, ids: Iterable[int], condition: str, *more: Any) -> list[_Found]:
-    """Those of these endpoints for which the condition holds, locked, by id; `more` are its arguments from $2 on. Others are not locked."""
+    """Those of these endpoints for which the condition holds, locked, by id; `more` are its arguments from $2 on.
+    Others are not locked."""
     return _found(db, await db.rows(db.endpoints(1, condition, _columns(db)), sorted(set(ids)), *more))
 
 

@@ -1,8 +1,8 @@
 """Erasing a user: everywhere that an id, an address or a text of the user stands, in one transaction.
 
-A notification that is addressed to the user alone is stopped, and loses its content; of a list that has others too, the user's name is taken out. Notifications
-are held first, the feed last, as in every transaction; a second read finds posts that came meanwhile. Bytes on disk are
-the driver's business.
+A notification that is addressed to the user alone is stopped, and loses its content; of a list that has others too, the
+user's name is taken out. Notifications are held first, the feed last, as in every transaction; a second read finds
+posts that came meanwhile. Bytes on disk are the driver's business.
 """
 
 from __future__ import annotations

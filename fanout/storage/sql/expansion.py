@@ -28,7 +28,8 @@ _SOURCES = 64
 
 
 async def expandable(db: Db, app: str, binding: str, now: float, ahead: int) -> bool:
-    """Whether something is due to be expanded, and the binding is not paused. Nothing is done by it: `expand` looks again."""
+    """Whether something is due to be expanded, and the binding is not paused. Nothing is done by it: `expand` looks
+    again."""
     db.silent = True
     number = await db.app(app)
     return bool(
@@ -58,7 +59,8 @@ async def look_up_all(db: Db, starts: Sequence[Start], now: float) -> None:
 
 
 async def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
-    """Begin the schedules that are due, then let chunks go from expansions, each in turn, until `ahead` wait in the lane."""
+    """Begin the schedules that are due, then let chunks go from expansions, each in turn, until `ahead` wait in the
+    lane."""
     number = await db.app(app)
     lookup = await db.binding(number, binding)
     if await db.value("SELECT paused FROM control WHERE binding = $1", lookup):
@@ -117,7 +119,8 @@ def _target(text: str) -> tuple[str, list[Any], Audience | None]:
 
 @dataclass(slots=True)
 class _Source:
-    """An expansion whose notification is held. `parts` are chunks that can be let go: endpoints, or a chunk's number."""
+    """An expansion whose notification is held. `parts` are chunks that can be let go: endpoints, or a chunk's
+    number."""
 
     id: int
     notification: int
@@ -175,7 +178,8 @@ async def _take_turns(db: Db, sources: list[_Source], name: str, binding: int, l
                     freed.append(piece)
                     source.cursor = piece
                 else:
-                    # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent meanwhile.
+                    # Due from now, not from when it was sent: a broadcast's chunks would go before all that was sent
+                    # meanwhile.
                     chunks.append(NewChunk(source.notification, binding, lane, 1, now, sorted(piece)))
                     source.cursor = piece[-1]
                     source.total += len(piece)

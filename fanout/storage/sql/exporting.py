@@ -14,8 +14,8 @@ __all__ = ["addressed", "aimed", "devices_of"]
 
 
 def aimed(db: Db) -> list[str]:
-    """Conditions that find, together, the notifications of app `$1` with an aim among `$2`, each in an index: `notification_aim`, which has the
-    collapse key before the aim, and `notification_stopped`."""
+    """Conditions that find, together, the notifications of app `$1` with an aim among `$2`, each in an index:
+    `notification_aim`, which has the collapse key before the aim, and `notification_stopped`."""
     which = f"app = $1 AND aim {db.among(2, 'text')} AND aim IS NOT NULL AND"
     keys = ("collapse_key IS NULL AND stopped = ''", "collapse_key IS NOT NULL AND stopped = ''", "stopped <> ''")
     return [f"{which} {key}" for key in keys]
@@ -34,7 +34,8 @@ async def devices_of(db: Db, app: int, user: str) -> set[int]:
 
 
 async def addressed(db: Db, app: str, user: str, after: int, limit: int) -> tuple[list[str], int | None]:
-    """See `Storage`. Of a list without a collapse key the names are not kept: it is the user's where an endpoint of the user's has a delivery.
+    """See `Storage`. Of a list without a collapse key the names are not kept: it is the user's where an endpoint of the
+    user's has a delivery.
 
     Inbox entries that no worker has taken yet come last. It is read first, as it may be taken in between.
     """

@@ -63,7 +63,8 @@ async def _rows(db: Db, starts: Iterable[Start], now: float) -> dict[tuple[int, 
 
 
 async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int, set[int]]:
-    """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not mentioned."""
+    """For each fallback whose item is as it was posted: the endpoints that have fetched it. The rest are not
+    mentioned."""
     if not notifications:
         return {}
     seen = "feed_seen x JOIN subscription s ON s.id = x.subscription WHERE x.item = f.item"
@@ -77,8 +78,8 @@ async def _unseen(db: Db, notifications: Sequence[int], now: float) -> dict[int,
 
 
 def condition(db: Db, audience: Audience | None, binding: str, endpoint: str, *, first: int) -> tuple[str, list[Any]]:
-    """The SQL condition for an endpoint of that binding, beginning with AND, and the values of its arguments, which begin with ``$first``;
-    nothing where there is no audience."""
+    """The SQL condition for an endpoint of that binding, beginning with AND, and the values of its arguments, which
+    begin with ``$first``; nothing where there is no audience."""
     if audience is None:
         return "", []
     asked = f" AND {endpoint}.receive {db.among(first, 'text')} AND {endpoint}.id <> ${first + 1}"

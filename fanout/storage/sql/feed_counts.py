@@ -44,7 +44,8 @@ async def counts(db: Db, app: str, user: str, now: float) -> Counts:
 
 
 async def mark_seen(db: Db, app: str, user: str, item: str | None, now: float) -> Counts | None:
-    """She has seen her feed up to that item, or to the newest. A writer to the feed is waited for only where the mark moves."""
+    """She has seen her feed up to that item, or to the newest. A writer to the feed is waited for only where the mark
+    moves."""
     if item is None:
         number = await db.value("SELECT coalesce(max(id), 0) FROM feed_item")
     else:

@@ -113,7 +113,8 @@ def _page(
 
 
 def _fits(of: str, status: str | None, unread: bool | None, action: bool) -> str:
-    """The condition for an item whose state is that of `i` or of `s`. A tombstone has neither read nor action to leave it out for."""
+    """The condition for an item whose state is that of `i` or of `s`. A tombstone has neither read nor action to leave
+    it out for."""
     parts = {
         None: f"({of}.deleted OR i.expires_at > $3)",
         "active": f"(NOT {of}.deleted AND i.expires_at > $3)",
@@ -128,8 +129,8 @@ def _fits(of: str, status: str | None, unread: bool | None, action: bool) -> str
 
 
 async def find(db: Db, app: str, user: str, id: str, now: float, *, deleted: bool = False) -> FeedItem | None:
-    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and where none is active,
-    the user's latest tombstone of that sender's id."""
+    """One item by its own id, also a tombstone; else an active one by its sender's, the latest. With `deleted` and
+    where none is active, the user's latest tombstone of that sender's id."""
     for wanted in _WAYS if deleted else _WAYS[:2]:
         row = await db.row(_find(db, wanted), await db.app(app), user, id, now, shard_of(user, b"\0"))
         if row is not None:

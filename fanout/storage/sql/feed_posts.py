@@ -46,7 +46,8 @@ class Posts:
         )
 
     async def plan(self, subs: Sequence[Submission], pushes: Sequence[Sequence[str]]) -> list[FeedWritten]:
-        """The result of each, in order. From here to the end of the transaction no other transaction writes to the feed."""
+        """The result of each, in order. From here to the end of the transaction no other transaction writes to the
+        feed."""
         if not subs:
             return []
         posts = [sub.feed for sub in subs if isinstance(sub.feed, FeedPost)]
@@ -122,7 +123,8 @@ def _write(db: Db) -> str:
 
 
 async def next_seq(db: Db, numbers: int = 1) -> int:
-    """The last of so many new numbers of the sequence of changes. Until the transaction ends no other one writes to the feed."""
+    """The last of so many new numbers of the sequence of changes. Until the transaction ends no other one writes to the
+    feed."""
     return int(await db.value("UPDATE feed SET seq = seq + $1 WHERE id = 1 RETURNING seq", numbers))
 
 

@@ -44,7 +44,8 @@ def _once(tell: Tell) -> Tell:
 async def put_with_feed(
     db: Db, submissions: Sequence[Submission], now: float, plain: _Plain, replays: _Replays, stored: _Stored
 ) -> list[Put]:
-    """Store all of them or none, with their feed writes. `stored` gives the answers of an earlier run of the same put, if there was one."""
+    """Store all of them or none, with their feed writes. `stored` gives the answers of an earlier run of the same put,
+    if there was one."""
     if isinstance(submissions[0].feed, FeedChange | FeedBulk):
         return await _change(db, submissions, submissions[0].feed, now, plain)
     if db.again:

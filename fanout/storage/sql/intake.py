@@ -1,4 +1,5 @@
-"""Put: from submissions to notifications, chunks and expansions, in one transaction and a fixed number of statements."""
+"""Put: from submissions to notifications, chunks and expansions, in one transaction and a fixed number of
+statements."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
 
 
 async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None:
-    """The answers, if an earlier run of the same put was committed. The notifications that it superseded are not reported again."""
+    """The answers, if an earlier run of the same put was committed. The notifications that it superseded are not
+    reported again."""
     rows = await db.rows(
         f"SELECT uuid, CASE WHEN expansions = 0 THEN total END FROM notification WHERE uuid {db.among(1, 'text')}",
         [sub.id for sub in submissions],
@@ -149,7 +151,8 @@ async def _store(
 
 
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
-    """Enter the idempotency keys, before anything else is locked: another put with one of them waits for this put to end."""
+    """Enter the idempotency keys, before anything else is locked: another put with one of them waits for this put to
+    end."""
     keys = [
         (start.app, sub.idempotency_key, sub.id, sub.digest)
         for i, start in starts.items()

@@ -22,7 +22,8 @@ _BATCH = 5000
 
 
 async def begin(db: Db) -> None:
-    """Seal a database that has no endpoints yet, where a key is configured; otherwise see that the keys fit. Raises `StorageRefused`."""
+    """Seal a database that has no endpoints yet, where a key is configured; otherwise see that the keys fit. Raises
+    `StorageRefused`."""
     sealer = db.context.sealer
     if sealer is not None and await _record(db) is None:
         await db.exclusive("seal")
@@ -70,7 +71,8 @@ async def _write(db: Db, record: SealRecord) -> None:
 
 
 async def _start(db: Db, sealer: Sealer, location: str) -> SealRecord:
-    """The record to work under: a new one, that of a run that was broken off, or a standing one turned to the first key."""
+    """The record to work under: a new one, that of a run that was broken off, or a standing one turned to the first
+    key."""
     await db.exclusive("seal")
     record = await _record(db)
     if record is None:

@@ -1,6 +1,7 @@
 """Settle: the results of leases, fenced, in a fixed number of statements however many leases there are.
 
-Chunks that are their whole notification end with it, by statements of the driver (`Hot.end`); the rest goes the long way.
+Chunks that are their whole notification end with it, by statements of the driver (`Hot.end`); the rest goes the long
+way.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ FEW = 64
 
 
 async def settle(db: Db, settlements: Sequence[Settlement], now: float) -> list[Settled]:
-    """Store each if its lease is still held, those of one notification in order. Raises `UsageError`, and then nothing is stored."""
+    """Store each if its lease is still held, those of one notification in order. Raises `UsageError`, and then nothing
+    is stored."""
     which = [] if db.again or db.repeats else whole(settlements)
     if not which:
         return await _settle(db, settlements, now)

@@ -39,7 +39,8 @@ async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
 
 
 async def stop(db: Db, notifications: Sequence[int], why: str, now: float) -> None:
-    """Nothing more of these is leased; a chunk without a lease ends in the state `why` (or in that of an earlier stop). Holds them."""
+    """Nothing more of these is leased; a chunk without a lease ends in the state `why` (or in that of an earlier stop).
+    Holds them."""
     chosen = await hold(db, notifications)
     if not chosen:
         return
@@ -128,7 +129,8 @@ async def _end_retries(db: Db, id: int, codes: Codes, state: str, reason: str, n
 
 
 async def gather(db: Db, rows: Sequence[Sequence[Any]]) -> list[NewChunk]:
-    """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the backlog."""
+    """The chunks to be added for these retry rows (see `RETRY_COLUMNS`), which have been deleted. Takes them off the
+    backlog."""
     chunks, left = gathered(rows, db.context.chunk)
     # `+ 0`: by the key of the notification alone, and by no index of bindings.
     await db.many(

@@ -55,7 +55,8 @@ T = TypeVar("T")
 
 
 class SqlStorage:
-    """A `Storage` in the database of a driver, which adds how it is opened, and operations of its own where it has better ones."""
+    """A `Storage` in the database of a driver, which adds how it is opened, and operations of its own where it has
+    better ones."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -1,4 +1,5 @@
-"""The treatment of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its worker."""
+"""The treatment of a due chunk before it is leased again: after a stop, after doubt, and after the loss of its
+worker."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Inspection:
 
     @classmethod
     async def of(cls, db: Db, chunks: Sequence[int], now: float) -> Self:
-        """Of chunks that this transaction has locked. It waits for no lock, so that it may lock their notifications last."""
+        """Of chunks that this transaction has locked. It waits for no lock, so that it may lock their notifications
+        last."""
         of = f"SELECT DISTINCT notification FROM chunk WHERE id {db.among(1, 'bigint')}"
         mine = await hold(db, await column(db, of, list(chunks)), wait=False)
         rows = await db.rows(

@@ -52,7 +52,8 @@ async def finished(db: Db, uuids: Sequence[str]) -> set[str]:
 
 
 async def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: int) -> list[tuple[int, str, str]]:
-    """(endpoint, state, reason) by endpoint. Chunks are read in the order of their lowest id, as far as the page needs."""
+    """(endpoint, state, reason) by endpoint. Chunks are read in the order of their lowest id, as far as the page
+    needs."""
     id = await db.value("SELECT id FROM notification WHERE uuid = $1", uuid)
     if id is None:
         return []
@@ -92,7 +93,8 @@ async def deliveries(db: Db, uuid: str, state: str | None, after: int, limit: in
 
 
 async def audited(db: Db, audit: Audit | None, operation: Callable[..., Awaitable[T]], app: str, *arguments: Any) -> T:
-    """The effect of `operation` on the app and its answer, with a line of the audit log; the last argument is the time."""
+    """The effect of `operation` on the app and its answer, with a line of the audit log; the last argument is the
+    time."""
     answer = await operation(db, app, *arguments)
     await db.audit(arguments[-1], app, audit)
     return answer

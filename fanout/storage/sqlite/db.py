@@ -24,8 +24,8 @@ _BINDING = "SELECT id FROM binding WHERE app = ? AND name = ?"
 class Db:
     """One connection, used by one thread at a time.
 
-    `rows` and `one` step over a single row, whose only column is JSON made by SQLite: stepping row by row would hand over the
-    interpreter lock once per row.
+    `rows` and `one` step over a single row, whose only column is JSON made by SQLite: stepping row by row would hand
+    over the interpreter lock once per row.
     """
 
     __slots__ = ("_apps", "_bindings", "_places", "_seals", "connection", "context", "hot", "texts")
@@ -118,7 +118,8 @@ class Db:
         return place
 
     def seal(self) -> Seal | None:
-        """The keys that seal addresses, as of this transaction; None where they stand in clear. Raises `StorageRefused`."""
+        """The keys that seal addresses, as of this transaction; None where they stand in clear. Raises
+        `StorageRefused`."""
         return self._seals.of(self.value("SELECT record FROM seal"))
 
     def paused(self, binding: int) -> bool:

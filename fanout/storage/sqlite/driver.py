@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 
 class SqliteDriver:
-    """`storage.sql.driver.Driver` of one offload. A transaction that writes is always told, as `PRAGMA data_version` is."""
+    """`storage.sql.driver.Driver` of one offload. A transaction that writes is always told, as `PRAGMA data_version`
+    is."""
 
     def __init__(self, offload: Offload, context: StorageContext) -> None:
         self._offload = offload

@@ -1,4 +1,5 @@
-"""The erasure of a user in tables of SQLite's own: see `storage.sql.erasing`. Bytes on disk are the business of `wiping`."""
+"""The erasure of a user in tables of SQLite's own: see `storage.sql.erasing`. Bytes on disk are the business of
+`wiping`."""
 
 from __future__ import annotations
 

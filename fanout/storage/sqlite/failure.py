@@ -20,8 +20,9 @@ _BY_CLASS: tuple[tuple[type[apsw.Error], Kind], ...] = (
 )
 """Of errors that no extended code tells apart (https://sqlite.org/rescode.html). All others are unavailable.
 
-After a failed write or fsync, the kernel may have dropped the dirty pages and call the next fsync a success (Rebello and others, USENIX
-ATC 2020). So an input/output error is fatal unless its code says that no write to the disk was in question, or which one.
+After a failed write or fsync, the kernel may have dropped the dirty pages and call the next fsync a success (Rebello
+and others, USENIX ATC 2020). So an input/output error is fatal unless its code says that no write to the disk was in
+question, or which one.
 """
 _BY_CODE: dict[int, Kind] = {
     apsw.SQLITE_IOERR_SHMSIZE: Kind.FULL,  # growing the shared-memory file needs room too, and says so in its own way
@@ -64,7 +65,8 @@ def kind_of(error: BaseException) -> Kind | None:
 
 
 def worn(error: BaseException) -> bool:
-    """Whether the connection is to be made anew before it is used again: its files may be others, or other than it believes."""
+    """Whether the connection is to be made anew before it is used again: its files may be others, or other than it
+    believes."""
     return kind_of(error) is Kind.UNAVAILABLE and isinstance(
         error, (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
     )

@@ -11,13 +11,15 @@ _SUFFIXES = ("-wal", "-shm")
 _EVERY = 1.0
 """Seconds after which the files are looked at one by one, though their folder says that no name in it has changed."""
 _TICK = 50_000_000
-"""Nanoseconds within which two changes of a folder may have one time: kernels stamp with a clock of a few milliseconds."""
+"""Nanoseconds within which two changes of a folder may have one time: kernels stamp with a clock of a few
+milliseconds."""
 _NEVER = -1
 _Identity = tuple[int, int] | None
 
 
 class Files:
-    """The main file at `location`, and the log of the real file `name` with the index of that log, as they are when the database is open.
+    """The main file at `location`, and the log of the real file `name` with the index of that log, as they are when the
+    database is open.
 
     SQLite goes on writing to a file whose name is gone, or has been given to another file: no other connection ever
     reads what it writes there (https://sqlite.org/howtocorrupt.html, section 4.3). No file is opened for this: closing
@@ -51,7 +53,8 @@ class Files:
     def missing(self) -> str:
         """The path of the first file that is gone or is another file now; empty while all are the opened files.
 
-        A folder's time says that no name in it has come, gone or changed: then one look serves for all three, once a commit.
+        A folder's time says that no name in it has come, gone or changed: then one look serves for all three, once a
+        commit.
         """
         try:
             changed = os.stat(self._folder).st_mtime_ns

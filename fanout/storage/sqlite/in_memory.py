@@ -1,6 +1,8 @@
-"""`memory:` is SQLite's in-memory database: the same tables, statements and plans, in one process and with nothing durable.
+"""`memory:` is SQLite's in-memory database: the same tables, statements and plans, in one process and with nothing
+durable.
 
-Operations run where they are called. There is no file, and so no thread, no lock that another process could hold, no log and no fsync.
+Operations run where they are called. There is no file, and so no thread, no lock that another process could hold, no
+log and no fsync.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ _OWN = "UPDATE feed SET identity = abs(random()) & 4294967295, secret = randombl
 class MemoryStorage(SqliteStorage):
     """A `Storage` in this process's memory. Its content ends with this object; two of them are two databases.
 
-    It is open from the beginning, and engines of one event loop that are given the same object share it, at once or one after another.
-    Addresses stand there in clear, with an address key too: nothing is at rest.
+    It is open from the beginning, and engines of one event loop that are given the same object share it, at once or one
+    after another. Addresses stand there in clear, with an address key too: nothing is at rest.
     """
 
     shared = False
@@ -85,7 +87,8 @@ class _Database(Database):
 
 @cache
 def _tables() -> bytes:
-    """An empty database after all steps of the schema. A copy of it takes a third of a millisecond, the steps take seven."""
+    """An empty database after all steps of the schema. A copy of it takes a third of a millisecond, the steps take
+    seven."""
     connection = apsw.Connection(":memory:")
     for step in STEPS:
         connection.execute(step)

@@ -70,7 +70,8 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
             moved += inspection.moved
         if len(rows) < size:
             break
-    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as well.
+    # A delivery that was under way at a crash is for the next call: sent by the same worker, it could kill the rest as
+    # well.
     add_chunks(db, moved, now)
     if not chosen:
         return []

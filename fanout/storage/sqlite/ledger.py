@@ -1,4 +1,5 @@
-"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a notification."""
+"""The bookkeeping that every end of a delivery goes through: chunks' maps, tallies, sums, and the end of a
+notification."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def finish_ready(db: Db, notifications: Sequence[int], now: float) -> dict[int, 
 
 
 def fill(db: Db, rows: Sequence[tuple[int, int, bytes]]) -> None:
-    """Give scheduled notifications their new content: (number, bytes of content so far, new content). A trigger keeps the load."""
+    """Give scheduled notifications their new content: (number, bytes of content so far, new content). A trigger keeps
+    the load."""
     db.many(
         "UPDATE notification SET content = unhex(j.value->>1) FROM jsonb_each(?) j WHERE notification.id = j.value->>0",
         [(id, content) for id, _, content in rows],

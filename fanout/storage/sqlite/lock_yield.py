@@ -13,9 +13,10 @@ _LONGEST = 0.05
 class LockYield:
     """Says for how long the lock stays free after a commit. All times are seconds of a clock that never jumps.
 
-    SQLite's lock has no queue: a waiting process looks again every few milliseconds, and a process that commits back to back would
-    starve it. So a process that has lately met another writer leaves the lock free for as long as it held it (50 ms at most). And
-    a process that has met none leaves a gap of 5 ms ten times a second, in which a newcomer, which looks every 0.5 to 3 ms, gets in.
+    SQLite's lock has no queue: a waiting process looks again every few milliseconds, and a process that commits back to
+    back would starve it. So a process that has lately met another writer leaves the lock free for as long as it held it
+    (50 ms at most). And a process that has met none leaves a gap of 5 ms ten times a second, in which a newcomer, which
+    looks every 0.5 to 3 ms, gets in.
     """
 
     __slots__ = ("_gap_at", "_met_at")

@@ -14,8 +14,8 @@ class LogSize:
     """Says when to look at the log's size and when to complain: SQLite cannot start the log over while a connection
     reads in it.
 
-    A program that holds a read transaction open, such as a forgotten shell, makes the log grow by everything that is written. It is
-    told at 256 MB, and again at each doubling. Times are seconds of a clock that never jumps.
+    A program that holds a read transaction open, such as a forgotten shell, makes the log grow by everything that is
+    written. It is told at 256 MB, and again at each doubling. Times are seconds of a clock that never jumps.
     """
 
     __slots__ = ("_limit", "_next")

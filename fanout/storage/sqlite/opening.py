@@ -60,7 +60,8 @@ def busy_limit() -> float:
 
 
 def busy_wait(action: Callable[[], T], location: str) -> T:
-    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageUnavailable` after 30 s."""
+    """Do it, and again while another process holds the lock, after 0.5 to 3 ms each time. Raises `StorageUnavailable`
+    after 30 s."""
     began = time.monotonic()
     while True:
         try:
@@ -72,7 +73,8 @@ def busy_wait(action: Callable[[], T], location: str) -> T:
 
 
 def connect(location: str, *, steps: tuple[str, ...] = STEPS, create: bool = True) -> apsw.Connection:
-    """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and `StorageFull`.
+    """A connection to the database of that path, ready for use. Raises `StorageRefused`, `StorageError` and
+    `StorageFull`.
 
     Without `create` a missing database is not made: raises `StorageAbsent`.
     """
@@ -130,17 +132,20 @@ def _examine(location: str, create: bool) -> Path:
 
 
 def _make(path: Path) -> None:
-    """An empty file that only this user may read, for it will hold device addresses. SQLite gives the log beside it the same rights.
+    """An empty file that only this user may read, for it will hold device addresses. SQLite gives the log beside it the
+    same rights.
 
-    It is made without being opened, and never opened by anything but SQLite: when a process closes a file, all its locks on that file go,
-    those of other connections of the process too (https://sqlite.org/howtocorrupt.html, section 2.2).
+    It is made without being opened, and never opened by anything but SQLite: when a process closes a file, all its
+    locks on that file go, those of other connections of the process too (https://sqlite.org/howtocorrupt.html, section
+    2.2).
     """
     try:
         os.mknod(path, stat.S_IFREG | 0o600)
     except FileExistsError:
         return
     except (AttributeError, PermissionError):
-        # Where only the system may make a file so (macOS), or none can be (Windows): under a name that no connection has open.
+        # Where only the system may make a file so (macOS), or none can be (Windows): under a name that no connection
+        # has open.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         os.close(descriptor)
         try:
@@ -158,8 +163,9 @@ def _damaged(location: str, how: str) -> StorageRefused:
 
 def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...], create: bool) -> None:
     connection.set_busy_timeout(0)
-    # Else SQLite looks at the values bound to a statement while it plans, and so compiles it anew for each call with others: most of
-    # the cost of a short operation (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
+    # Else SQLite looks at the values bound to a statement while it plans, and so compiles it anew for each call with
+    # others: most of the cost of a short operation
+    # (https://sqlite.org/c3ref/c_dbconfig_defensive.html#sqlitedbconfigenableqpsg).
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     try:
         empty = busy_wait(lambda: _identify(connection, location, steps), location)
@@ -223,7 +229,8 @@ def _identify(connection: apsw.Connection, location: str, steps: tuple[str, ...]
 
 
 def _migrate(connection: apsw.Connection, location: str, steps: tuple[str, ...]) -> None:
-    """All missing steps are one transaction, with the number of the last: a process that dies on the way leaves the file as it was."""
+    """All missing steps are one transaction, with the number of the last: a process that dies on the way leaves the
+    file as it was."""
     if connection.pragma("user_version") == len(steps):
         return
     connection.execute("BEGIN IMMEDIATE")

@@ -38,7 +38,8 @@ _PATIENCE = 1.0
 
 @dataclass(slots=True)
 class Operation:
-    """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle` instead.
+    """Something to be done in a transaction. A write with a `probe` that says there is nothing to do answers `idle`
+    instead.
 
     An operation that is not `durable` may be undone by a loss of power (never by the death of the process), as whole
     transactions and the latest first: its commit need not wait for the disk. A later durable one makes it so. A `large`
@@ -76,7 +77,8 @@ class Database:
         self._worn = False
         self._locked_since: float | None = None
         self.free_until = 0.0
-        """When the next write may begin, on the monotonic clock: until then the lock is left to others, or held by them."""
+        """When the next write may begin, on the monotonic clock: until then the lock is left to others, or held by
+        them."""
         self.patient = True
         """Whether `write` waits for a lock that another process holds."""
         self._open()
@@ -183,7 +185,8 @@ class Database:
     def write(self, operations: Sequence[Operation]) -> bool:
         """Run writes in one transaction. A failed write leaves nothing behind and spoils no other.
 
-        False where nothing was done because another process holds the lock, and `patient` is False: ask again from `free_until` on.
+        False where nothing was done because another process holds the lock, and `patient` is False: ask again from
+        `free_until` on.
         """
         if self._broken is not None:
             for operation in operations:
@@ -279,7 +282,8 @@ class Database:
             self._lock_yield.met(time.monotonic())
 
     def _locked(self, now: float) -> None:
-        """Look again in a moment, and less often as time goes on. Raises `_Locked`, and `StorageUnavailable` after as long as one may wait."""
+        """Look again in a moment, and less often as time goes on. Raises `_Locked`, and `StorageUnavailable` after as
+        long as one may wait."""
         since = self._locked_since = now if self._locked_since is None else self._locked_since
         if now - since > busy_limit():
             self._locked_since = None

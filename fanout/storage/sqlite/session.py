@@ -1,4 +1,5 @@
-"""The port of `storage.sql` on this connection: operations that are `async def` and never suspend, each run by one `send`."""
+"""The port of `storage.sql` on this connection: operations that are `async def` and never suspend, each run by one
+`send`."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Session:
         return None
 
     async def rows(self, sql: str, *args: Any) -> list[Any]:
-        """See `Db`. They leave SQLite in one step, as JSON: stepping row by row would hand over the interpreter lock once per row."""
+        """See `Db`. They leave SQLite in one step, as JSON: stepping row by row would hand over the interpreter lock
+        once per row."""
         text = self.native.texts.get(sql)
         if text is None:
             text = self.native.texts[sql] = self._gathered(sql, args)

@@ -34,7 +34,8 @@ _PART = 1000
 
 
 class SqliteStorage(SqlStorage):
-    """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or `Inline`."""
+    """A `Storage` in the SQLite file `location`. `offload` says where its operations run: on a thread of its own, or
+    `Inline`."""
 
     shared = True
     in_order = True

@@ -70,7 +70,8 @@ def settled(db: Db) -> bool:
 
 
 def look(db: Db, start: int, length: int, texts: Sequence[bytes]) -> bool:
-    """Whether something of these texts is left in the gaps of this part of the file, which begins and ends with a page."""
+    """Whether something of these texts is left in the gaps of this part of the file, which begins and ends with a
+    page."""
     page = int(db.value("PRAGMA page_size"))
     _, data = db.connection.read("main", 0, start, length)
     return any(stale(gap, texts) for gap in gaps(data, page, first=start == 0))

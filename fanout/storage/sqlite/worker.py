@@ -70,10 +70,11 @@ class Inline:
 class Thread:
     """One thread that owns the connection.
 
-    Callers append to a list, which is handed over once in each turn of the loop: so the calls of a turn, and the leases that follow their puts at once,
-    are one batch, and the thread is woken once. The thread takes all that wait, answers the reads, runs the writes in one transaction with one
-    fsync, and wakes all their callers with one call into the loop. After each such turn it does one large operation.
-    The thread is no daemon: it ends when the storage is closed, or when the main thread has ended without closing it.
+    Callers append to a list, which is handed over once in each turn of the loop: so the calls of a turn, and the leases
+    that follow their puts at once, are one batch, and the thread is woken once. The thread takes all that wait, answers
+    the reads, runs the writes in one transaction with one fsync, and wakes all their callers with one call into the
+    loop. After each such turn it does one large operation. The thread is no daemon: it ends when the storage is closed,
+    or when the main thread has ended without closing it.
     """
 
     def __init__(self) -> None:
@@ -102,7 +103,8 @@ class Thread:
             raise
 
     async def run(self, *operations: Operation) -> None:
-        """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were committed."""
+        """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were
+        committed."""
         with self._ready:
             if self._loop is None or self._closing:
                 raise _closed()

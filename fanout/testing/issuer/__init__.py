@@ -1,4 +1,5 @@
-"""A loopback OAuth 2.0 issuer: discovery, a key set, and a token endpoint with the flows that the service's callers use.
+"""A loopback OAuth 2.0 issuer: discovery, a key set, and a token endpoint with the flows that the service's callers
+use.
 
 For tests of the service and its clients, and for trying both without an identity provider. `LoopbackIssuer` is the
 door; `keys` signs, `tokens` decides the claims of a token, `grants` answers the token endpoint, and `server` is the

@@ -1,4 +1,5 @@
-"""The token endpoint: client credentials, on-behalf-of and refresh (RFC 6749; Microsoft's on-behalf-of flow after RFC 7523).
+"""The token endpoint: client credentials, on-behalf-of and refresh (RFC 6749; Microsoft's on-behalf-of flow after RFC
+7523).
 
 Without I/O: a form comes in, a status and a JSON object go out. Times are UNIX seconds.
 """
@@ -130,7 +131,8 @@ class Desk:
         return asked
 
     def _scopes(self, form: Mapping[str, str]) -> tuple[str, ...]:
-        """The scopes as they stand in the token: without the audience before them, and without those of OpenID Connect."""
+        """The scopes as they stand in the token: without the audience before them, and without those of OpenID
+        Connect."""
         asked = [scope.removeprefix(self.audience).removeprefix("/") for scope in form.get("scope", "").split()]
         return tuple(scope for scope in asked if scope and scope not in _NOT_FOR_THE_API)
 
@@ -144,7 +146,8 @@ class Desk:
         return self._for_user(_Grant(user, client.id, self.audience, scopes))
 
     def _user_of(self, assertion: str, client: Client) -> str:
-        """The user of whose token the assertion is. It must be for the client that shows it, and a user's access token."""
+        """The user of whose token the assertion is. It must be for the client that shows it, and a user's access
+        token."""
         try:
             key = self.keys.find(jwt.get_unverified_header(assertion).get("kid"))
             if key is None:

@@ -1,4 +1,5 @@
-"""Stand-ins for gateways: an HTTP/2 server over TLS on loopback that answers as a provider would, and misbehaves when told to.
+"""Stand-ins for gateways: an HTTP/2 server over TLS on loopback that answers as a provider would, and misbehaves when
+told to.
 
 A transport's `simulator.py` subclasses `Simulator` (`Http1Simulator` for HTTP/1.1) and gives its gateway's answers
 in `handle`. The server's wire format, its failures (`Faults`), its memory (`Counters`, the ledger) and its process

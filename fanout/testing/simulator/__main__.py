@@ -1,8 +1,8 @@
 """A simulator as a process of its own: `python -m fanout.testing.simulator apns [--port N] [--ca-dir DIR] …`.
 
-Prints one JSON object on a line when it is ready: name, url, ca_file, settings, pid. It ends on SIGTERM, SIGINT, or when its
-standard input was a pipe and is closed, so that it cannot outlive the program that started it. Lines on that pipe are commands,
-each answered by one line of JSON: `counters`, and `faults {"stall": 0.01}`.
+Prints one JSON object on a line when it is ready: name, url, ca_file, settings, pid. It ends on SIGTERM, SIGINT, or
+when its standard input was a pipe and is closed, so that it cannot outlive the program that started it. Lines on that
+pipe are commands, each answered by one line of JSON: `counters`, and `faults {"stall": 0.01}`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ INTERNAL_ERROR = 0x2
 class Peer:
     """One client connection, as a handler sees it.
 
-    `number` counts from 1. `certificate` is the client's certificate in DER, or None. `state` belongs to the handler and lives as long
-    as the connection. Setting `streams` announces another MAX_CONCURRENT_STREAMS.
+    `number` counts from 1. `certificate` is the client's certificate in DER, or None. `state` belongs to the handler
+    and lives as long as the connection. Setting `streams` announces another MAX_CONCURRENT_STREAMS.
     """
 
     __slots__ = ("certificate", "number", "state", "streams")
@@ -28,7 +28,8 @@ class Peer:
 
 
 class Request:
-    """One complete request. `fields` are its ordinary header fields in order, `headers` the same by lower-case name (the last wins)."""
+    """One complete request. `fields` are its ordinary header fields in order, `headers` the same by lower-case name
+    (the last wins)."""
 
     __slots__ = ("body", "fields", "headers", "method", "path", "peer")
 
@@ -44,7 +45,8 @@ class Request:
 class Push(NamedTuple):
     """The record of an accepted push.
 
-    `delivery` and `notification` are UUIDs (either may be empty), `address` is the 32 hexadecimal digits of `Address.digest`.
+    `delivery` and `notification` are UUIDs (either may be empty), `address` is the 32 hexadecimal digits of
+    `Address.digest`.
     """
 
     delivery: str
@@ -56,7 +58,8 @@ class Push(NamedTuple):
 class Reply:
     """An answer with a status. `push` marks it as an acceptance; otherwise the counters file it under `reason`.
 
-    `after` is in seconds; other requests do not wait for it. `undecided` says that the push is accepted only when the answer leaves.
+    `after` is in seconds; other requests do not wait for it. `undecided` says that the push is accepted only when the
+    answer leaves.
     """
 
     status: int = 200

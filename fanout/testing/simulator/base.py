@@ -49,18 +49,20 @@ class Http2SimulatorOptions(SimulatorOptions, total=False):
     """The keyword arguments of a simulator that speaks HTTP/2.
 
     Attributes:
-        streams: The MAX_CONCURRENT_STREAMS that a new connection is told (RFC 9113, section 6.5.2); default: 1000, FCM's 100.
+        streams: The MAX_CONCURRENT_STREAMS that a new connection is told (RFC 9113, section 6.5.2); default: 1000,
+            FCM's 100.
     """
 
     streams: int
 
 
 class Simulator:
-    """A gateway on loopback; an async context manager. A subclass gives `handle`, `settings` and, to be complete, the rest.
+    """A gateway on loopback; an async context manager. A subclass gives `handle`, `settings` and, to be complete, the
+    rest.
 
-    The arguments are those of `SimulatorOptions` and `Http2SimulatorOptions`. `faults`, `script` and `silent` may be changed while it runs:
-    `script` is asked before `handle`, and None from it means that `handle` answers; `silent` leaves all input unread and unanswered.
-    `pushes`, when set to a list, is given every accepted push.
+    The arguments are those of `SimulatorOptions` and `Http2SimulatorOptions`. `faults`, `script` and `silent` may be
+    changed while it runs: `script` is asked before `handle`, and None from it means that `handle` answers; `silent`
+    leaves all input unread and unanswered. `pushes`, when set to a list, is given every accepted push.
     """
 
     name: ClassVar[str] = ""

@@ -1,4 +1,5 @@
-"""A certificate authority for one simulator: a CA, a server certificate for loopback, and client certificates, in a folder."""
+"""A certificate authority for one simulator: a CA, a server certificate for loopback, and client certificates, in a
+folder."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Authority:
         self._key, self._certificate = self._load_or_make_ca()
 
     def server_context(self, *, client_certificates: bool = False) -> ssl.SSLContext:
-        """TLS 1.2 or newer for 127.0.0.1, ::1 and localhost, with ALPN `h2`; a client certificate of this authority is asked for on request."""
+        """TLS 1.2 or newer for 127.0.0.1, ::1 and localhost, with ALPN `h2`; a client certificate of this authority is
+        asked for on request."""
         certificate, key = self.server()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

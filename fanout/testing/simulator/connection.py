@@ -19,8 +19,9 @@ _FRAME_LIMIT = 16_384
 _HEADER_LIST_LIMIT = 8_000
 """MAX_HEADER_LIST_SIZE as captured from api.push.apple.com (jchambers/pushy issue 878)."""
 _LINGER = 0.5
-"""Seconds for which a connection stays open after its GOAWAY and last answer, for the client to close it. Closed at once, a request that
-was on its way makes the kernel send RST, on which the client's kernel drops answers that were not read yet. nginx lingers too."""
+"""Seconds for which a connection stays open after its GOAWAY and last answer, for the client to close it. Closed at
+once, a request that was on its way makes the kernel send RST, on which the client's kernel drops answers that were not
+read yet. nginx lingers too."""
 _ON_STREAM = frozenset((h2.DATA, h2.HEADERS, h2.PRIORITY, h2.RST_STREAM, h2.CONTINUATION))
 _ON_CONNECTION = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
 

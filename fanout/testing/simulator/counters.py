@@ -14,8 +14,8 @@ class Counters:
     """The events so far. `rejected` is by reason. `violations` are rules of HTTP/2 that a client broke, one sentence
     each.
 
-    `cancelled` counts streams reset by the client, `refused` those above the announced limit, `unrecorded` the pushes whose ids
-    the lean mode could not find. `most_streams` is the highest number open at once on one connection.
+    `cancelled` counts streams reset by the client, `refused` those above the announced limit, `unrecorded` the pushes
+    whose ids the lean mode could not find. `most_streams` is the highest number open at once on one connection.
     """
 
     requests: int = 0

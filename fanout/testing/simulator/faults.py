@@ -18,15 +18,17 @@ REFUSED_STREAM = 0x7
 class Faults:
     """Fractions are of all requests, from 0 to 1. Nothing goes wrong by default.
 
-    `errors` maps a reason of the gateway (an APNs reason, say) to its fraction: answered instead of being handled. `refuse` resets
-    with REFUSED_STREAM, never handled. `reset` resets with `reset_code`; `reset_after` does so after the push was accepted (and
-    written to the ledger). `stall` never answers, `stall_after` does not after accepting. `delay` answers `delay_seconds` later,
-    and with `decide_late` it accepts the push then, and not if the connection has ended before.
-    `kill_before` and `kill_after` cut the connection before the request is handled and after it was accepted.
+    `errors` maps a reason of the gateway (an APNs reason, say) to its fraction: answered instead of being handled.
+    `refuse` resets with REFUSED_STREAM, never handled. `reset` resets with `reset_code`; `reset_after` does so after
+    the push was accepted (and written to the ledger). `stall` never answers, `stall_after` does not after accepting.
+    `delay` answers `delay_seconds` later, and with `decide_late` it accepts the push then, and not if the connection
+    has ended before. `kill_before` and `kill_after` cut the connection before the request is handled and after it was
+    accepted.
 
-    `goaway_every` sends GOAWAY after so many requests of a connection; the last stream id it names is too low by `goaway_short`
-    requests, which were handled all the same. `shrink_every` announces `shrink_to` concurrent streams after so many requests
-    of a connection and the former number after as many more. `body_chunk` splits answer bodies into DATA frames of so many bytes.
+    `goaway_every` sends GOAWAY after so many requests of a connection; the last stream id it names is too low by
+    `goaway_short` requests, which were handled all the same. `shrink_every` announces `shrink_to` concurrent streams
+    after so many requests of a connection and the former number after as many more. `body_chunk` splits answer bodies
+    into DATA frames of so many bytes.
     """
 
     seed: int = 0

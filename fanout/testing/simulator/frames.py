@@ -1,4 +1,5 @@
-"""HTTP/2 frames as a server writes them (RFC 9113, section 6), and response header blocks that need no table (RFC 7541)."""
+"""HTTP/2 frames as a server writes them (RFC 9113, section 6), and response header blocks that need no table (RFC
+7541)."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
 
 
 def encode_headers(status: int, headers: Mapping[str, str]) -> bytes:
-    """A response's header block: static entries and literals without indexing, so that it means the same at any time."""
+    """A response's header block: static entries and literals without indexing, so that it means the same at any
+    time."""
     index = _INDEXED_STATUS.get(status)
     out = [bytes([0x80 | index])] if index else [b"\x08" + _string(str(status))]
     out += [b"\x00" + _string(name.lower()) + _string(value) for name, value in headers.items()]

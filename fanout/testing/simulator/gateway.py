@@ -11,7 +11,8 @@ __all__ = ["SimulatorGateway"]
 
 
 class SimulatorGateway:
-    """Implements `fanout.testing.transport.Gateway`. `answers` maps reasons that the simulator's `error` knows to outcome types."""
+    """Implements `fanout.testing.transport.Gateway`. `answers` maps reasons that the simulator's `error` knows to
+    outcome types."""
 
     def __init__(self, simulator: Simulator, answers: Mapping[str, type]) -> None:
         self.answers = answers

@@ -1,7 +1,7 @@
 """Header blocks of requests (RFC 7541), decoded several times faster than by `hpack`, with which a test compares it.
 
-A simulator decodes every block of every client; with the library this was two thirds of its time. Fields that a table holds are
-checked and made into text once, when they enter it.
+A simulator decodes every block of every client; with the library this was two thirds of its time. Fields that a table
+holds are checked and made into text once, when they enter it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The server for gateways that speak HTTP/1.1 (RFC 9112), and for token endpoints: same answers, faults, counters and ledger."""
+"""The server for gateways that speak HTTP/1.1 (RFC 9112), and for token endpoints: same answers, faults, counters and
+ledger."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class _Broken(Exception):
 
 
 class Http1Connection(Connection):
-    """One connection, one request at a time. Chunked bodies, `Expect` and pipelining are breaches: gateways support none of them."""
+    """One connection, one request at a time. Chunked bodies, `Expect` and pipelining are breaches: gateways support
+    none of them."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)

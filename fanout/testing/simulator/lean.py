@@ -1,4 +1,5 @@
-"""The lean connection: every push is accepted, nothing is checked, as fast as Python can answer. For load, never for truth."""
+"""The lean connection: every push is accepted, nothing is checked, as fast as Python can answer. For load, never for
+truth."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _STATUS = b"\x88"
 class LeanConnection(Connection):
     """Scans frame headers only, and answers the end of each stream with a header block of one byte (`:status 200`).
 
-    Where the simulator has a `lean_body`, that follows in a DATA frame. With a ledger, the simulator's `lean_push` finds the ids in the raw header block and the body.
+    Where the simulator has a `lean_body`, that follows in a DATA frame. With a ledger, the simulator's `lean_push`
+    finds the ids in the raw header block and the body.
     """
 
     def __init__(self, simulator: Gateway) -> None:
@@ -93,7 +95,8 @@ class LeanConnection(Connection):
             return
         if answered:
             if self._first:
-                # A client that asked for a table of size 0 wants this confirmed in the first block; to others it is harmless.
+                # A client that asked for a table of size 0 wants this confirmed in the first block; to others it is
+                # harmless.
                 at = next(i for i, answer in enumerate(out) if answer.startswith(self._opening))
                 out[at] = b"\x00\x00\x02" + out[at][3:9] + b"\x20" + out[at][9:]
                 self._first = False

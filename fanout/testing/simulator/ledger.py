@@ -1,8 +1,9 @@
 """The pushes that a simulator accepted, written down before it says so: the other side's account, by which nothing lost
 is proved.
 
-One record of 56 bytes per push, appended with one `write` to a file opened O_APPEND: delivery id (16 bytes), address digest (16),
-notification id (16), and the time as a big-endian double. A missing id is 16 zero bytes. A kill at any moment leaves whole records.
+One record of 56 bytes per push, appended with one `write` to a file opened O_APPEND: delivery id (16 bytes), address
+digest (16), notification id (16), and the time as a big-endian double. A missing id is 16 zero bytes. A kill at any
+moment leaves whole records.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _NONE = bytes(16)
 
 
 class Entry(NamedTuple):
-    """One accepted push. The ids are UUID texts (empty if there was none), `address` is an `Address.digest`, `at` UNIX seconds."""
+    """One accepted push. The ids are UUID texts (empty if there was none), `address` is an `Address.digest`, `at` UNIX
+    seconds."""
 
     delivery: str
     address: str

@@ -2,8 +2,8 @@
 
     python tests/faults/old/make.py 1        # run with the code of the last release of schema version 1
 
-writes `v1.sql` beside this file: the dump, with what the new version must find in comments at its head. Kept so that the next change of
-the schema can be given its own; nothing imports it.
+writes `v1.sql` beside this file: the dump, with what the new version must find in comments at its head. Kept so that
+the next change of the schema can be given its own; nothing imports it.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ async def _done(here: World, ids: list[str]) -> bool:
 
 @measured(59, "promotion without a lag, with lost answers to COMMITs", "all work under way within 5 s, 0 lost")
 async def promoted(form: Form) -> Finding:
-    """Every COMMIT's answer is lost for a while; then the server ends, and its files are promoted. Leases last for thirty seconds."""
+    """Every COMMIT's answer is lost for a while; then the server ends, and its files are promoted. Leases last for
+    thirty seconds."""
     count = form.pick(4, 40)
     async with server(form) as database:
         url = database.url(database.fresh())
@@ -138,8 +139,8 @@ async def silent(form: Form) -> Finding:
 async def _apart(
     form: Form, here: World, database: PostgresServer
 ) -> AsyncIterator[tuple[Child, Callable[[], None], str]]:
-    """A worker that can be cut off from the database alone, by what, and in words: a host with a cable for the database and one for the
-    gateway; without namespaces a proxy."""
+    """A worker that can be cut off from the database alone, by what, and in words: a host with a cable for the database
+    and one for the gateway; without namespaces a proxy."""
     async with AsyncExitStack() as stack:
         gateway = int(str(here.gateway.settings["gateway"]).rpartition(":")[2].strip("/"))
         try:

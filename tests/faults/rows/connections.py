@@ -1,4 +1,5 @@
-"""Rows 18 to 20 and 22 to 25: gateways that say goodbye, refuse, fall silent, talk nonsense, and call credentials expired or revoked."""
+"""Rows 18 to 20 and 22 to 25: gateways that say goodbye, refuse, fall silent, talk nonsense, and call credentials
+expired or revoked."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _POLICY = {"backoff_base": 0.02, "backoff_cap": 0.5, "attempts": 100}
 async def goodbyes(form: Form) -> Finding:
     """GOAWAY every 50 to 500 streams: first with the right last stream id, then with one that is too low by some.
 
-    Half of the notifications are `at_most_once`: they end dead where a stream that the gateway excluded is taken for one that it saw.
+    Half of the notifications are `at_most_once`: they end dead where a stream that the gateway excluded is taken for
+    one that it saw.
     """
     count = form.pick(6, 300)
     details, good = [], True
@@ -80,8 +82,8 @@ async def resets(form: Form) -> Finding:
         # A connection that was told 1 is told 1,000 again: the same ones go on.
         await here.gateway.faults(shrink_every=1, shrink_to=1000, delay=1.0, delay_seconds=0.05)
         await here.gateway.tell(simulator={"counters.most_streams": 0})
-        # In the calm, as many must be under way at once as a connection takes: a leaked stream would be missing for ever. The
-        # adaptive limit was lowered by the storm, and needs some time.
+        # In the calm, as many must be under way at once as a connection takes: a leaked stream would be missing for
+        # ever. The adaptive limit was lowered by the storm, and needs some time.
         end = time.monotonic() + 60
         most = 0
         while most < 490 and time.monotonic() < end:

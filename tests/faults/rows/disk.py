@@ -57,7 +57,8 @@ def _engine(path: Path, transport: ScriptedTransport | None = None, role: str = 
 
 @measured(4, "power loss", "FULL: nothing acknowledged is lost, the database is never corrupt")
 async def power(form: Form) -> Finding:
-    """An engine delivers while every write and fsync is recorded; then the disk is put back together as each moment may have left it."""
+    """An engine delivers while every write and fsync is recorded; then the disk is put back together as each moment may
+    have left it."""
     states, rounds = form.pick(60, 5200), form.pick(8, 30)
     rng = form.rng
     form.folder.mkdir(exist_ok=True)
@@ -190,7 +191,8 @@ async def stalled(here: World, worker: Child, ballast: Path) -> int:
     "refused with the reason, nothing acknowledged is lost, nothing sent that cannot be stored, goes on when there is room",
 )
 async def full(form: Form) -> Finding:
-    """A tmpfs fills up under a driver and a worker, again and again; what grows is the log, the file and the shared memory."""
+    """A tmpfs fills up under a driver and a worker, again and again; what grows is the log, the file and the shared
+    memory."""
     cycles, refusals = form.pick(1, 20), 0
     rng = form.rng
     unstorable = 0
@@ -284,7 +286,8 @@ async def broken(form: Form) -> Finding:
 
 
 async def _given_work(here: World, worker: Child) -> int:
-    """Its exit code. More is submitted while it has nothing to do: what was may all have been done before it came to its failpoint."""
+    """Its exit code. More is submitted while it has nothing to do: what was may all have been done before it came to
+    its failpoint."""
     async with asyncio.timeout(120):
         while not worker.ended:
             if await _nothing_left(here):

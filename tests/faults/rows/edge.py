@@ -38,7 +38,8 @@ _LARGE = 40_000
     "every post accepted, p99 < 100 ms on one core; every idle stream open; memory of what is not read bounded",
 )
 async def crowd(form: Form) -> Finding:
-    """10,000 idle event streams, 500 bodies that come a byte at a time and 50 streams that never read, while a tenant posts."""
+    """10,000 idle event streams, 500 bodies that come a byte at a time and 50 streams that never read, while a tenant
+    posts."""
     idle, slow, lying = form.pick((40, 12, 4), (10_000, 500, 50))
     posts, pause = form.pick((30, 0.0), (1000, 0.02))
     _descriptors(idle + slow + lying + _SPARE)
@@ -159,7 +160,8 @@ class Crowd:
             each.close()
 
     async def streams(self, users: Sequence[str], *, room: int = 0) -> list[socket.socket]:
-        """An event stream for each of these users, opened and then left alone. `room` is the receive buffer's size. Raises `RuntimeError`."""
+        """An event stream for each of these users, opened and then left alone. `room` is the receive buffer's size.
+        Raises `RuntimeError`."""
         made: list[socket.socket] = []
         for begin in range(0, len(users), _AT_ONCE):
             part = users[begin : begin + _AT_ONCE]

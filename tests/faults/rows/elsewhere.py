@@ -19,7 +19,8 @@ _NATS = "needs NATS JetStream, for which there is no storage"
 
 @measured(45, "deterministic simulation", "0 violations; the same seed is the same run")
 async def simulation(form: Form) -> Finding:
-    """Seeds that no test has in its list, drawn from the run's; what the runs are is in `tests/kit/fanout_kit/simulation`."""
+    """Seeds that no test has in its list, drawn from the run's; what the runs are is in
+    `tests/kit/fanout_kit/simulation`."""
     count = form.pick(3, 400)
     first = form.rng.randrange(10_000, 1_000_000)
     seeds = f"{first}..{first + count - 1}"
@@ -36,7 +37,8 @@ async def simulation(form: Form) -> Finding:
 
 @measured(52, "log redaction", "0 addresses, tokens or keys in logs, metrics and exceptions")
 async def redaction(form: Form) -> Finding:
-    """Trouble of every kind with devices and keys that are known; then everything that was written is searched, and the logs of the rows before."""
+    """Trouble of every kind with devices and keys that are known; then everything that was written is searched, and the
+    logs of the rows before."""
     seconds = form.pick(2.0, 15.0)
     texts: list[str] = []
     async with world(

@@ -71,7 +71,8 @@ async def fairness(form: Form) -> Finding:
 
 @measured(41, "many hosts, 5 % of them dead", "connections bounded; dead hosts cost < 5 % of the throughput")
 async def hosts(form: Form) -> Finding:
-    """10,000 Web Push hosts in the engine, 500 of which never answer; and real connections to 150 through the transport."""
+    """10,000 Web Push hosts in the engine, 500 of which never answer; and real connections to 150 through the
+    transport."""
     count = form.pick(200, 10_000)
     rates: dict[bool, float] = {}
     form.folder.mkdir(exist_ok=True)

@@ -24,7 +24,8 @@ _NEEDED = "needs network namespaces: run as root, with iproute2 installed"
 
 
 class Host:
-    """A network namespace that reaches this machine's loopback ports under their own numbers, through relays on both sides of a cable."""
+    """A network namespace that reaches this machine's loopback ports under their own numbers, through relays on both
+    sides of a cable."""
 
     def __init__(self, number: int, cables: int) -> None:
         self.name = f"fanout-{os.getpid()}-{number}"
@@ -121,7 +122,8 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def two_hosts(form: Form) -> Finding:
-    """Four workers, two to a host. A host's cable is pulled past its leases: the other goes on with what it held, and it comes back."""
+    """Four workers, two to a host. A host's cable is pulled past its leases: the other goes on with what it held, and
+    it comes back."""
     pulls, lease = form.pick(1, 20), 1.0
     rng = form.rng
     async with server(form) as database:

@@ -1,4 +1,5 @@
-"""Rows 1, 2 and 3: `kill -9` at random, at every named failpoint, and again while what the first one left is being recovered."""
+"""Rows 1, 2 and 3: `kill -9` at random, at every named failpoint, and again while what the first one left is being
+recovered."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ IN_FLIGHT = 1000
 """Two connections of 500 streams: the APNs binding's defaults."""
 CHECKPOINT = 0.05
 _LATE = {"delay": 0.5, "delay_seconds": 0.4, "decide_late": True}
-"""Half of the answers come 0.4 s late, and only then is the push in the ledger: what a worker has booked accepted before its answer is
-found out by a kill in between."""
+"""Half of the answers come 0.4 s late, and only then is the push in the ledger: what a worker has booked accepted
+before its answer is found out by a kill in between."""
 _HONEST = "0 lost, 0 falsely accepted, duplicates <= in flight + rate x checkpoint per killed worker"
 
 
@@ -215,7 +216,8 @@ async def _one(here: World, name: str, scene: Scene, hit: int, batch: list[list[
 
 @measured(3, "double kill during recovery", _HONEST)
 async def double_kills(form: Form) -> Finding:
-    """A worker is killed in the middle of sending, and the next one within 200 ms of its start, before it could recover much."""
+    """A worker is killed in the middle of sending, and the next one within 200 ms of its start, before it could recover
+    much."""
     pairs = form.pick(2, 200)
     rng = form.rng
     async with world(form, devices=50, policy={"lease": 0.6}) as here:

@@ -31,7 +31,8 @@ async def _idle(here: World) -> bool:
 
 @measured(8, "sustained load at 80 % of the most", "p99 flat, RSS slope < 1 MB in 10 minutes, 0 lost")
 async def sustained(form: Form) -> Finding:
-    """First as fast as it goes, to know the most; then four fifths of that, one notification to 100 devices at a time."""
+    """First as fast as it goes, to know the most; then four fifths of that, one notification to 100 devices at a
+    time."""
     seconds = form.pick(2.0, 120.0)
     async with world(form, {"apns": {"lean": True}}, devices=100) as here:
         worker = here.work()
@@ -132,7 +133,8 @@ async def submitting(form: Form) -> Finding:
     "RSS grows < 64 MB over idle, about one row per 1,000, clean drain",
 )
 async def outage_of_many(form: Form) -> Finding:
-    """A broadcast meets a gateway that refuses everything; memory and rows are measured while it waits; then it comes back."""
+    """A broadcast meets a gateway that refuses everything; memory and rows are measured while it waits; then it comes
+    back."""
     devices = form.pick(3_000, 1_000_000)
     async with world(form, policy={"backoff_base": 1.0, "backoff_cap": 5.0, "lease": 5.0}) as here:
         worker = here.work()
@@ -208,7 +210,8 @@ async def many_retries(form: Form) -> Finding:
 
 @measured(38, "collapse", "the gateway sees the last; never an older one after a newer one, per device")
 async def collapse(form: Form) -> Finding:
-    """100 updates of a score while nobody works, and 100 more while somebody does, to one user and over different targets."""
+    """100 updates of a score while nobody works, and 100 more while somebody does, to one user and over different
+    targets."""
     keys, updates = form.pick(2, 20), form.pick(20, 100)
     stale = wrong = seen_offline = 0
     async with world(form, devices=40) as here:
@@ -265,7 +268,8 @@ async def collapse(form: Form) -> Finding:
 
 @measured(39, "lanes: urgent past a bulk backlog", "urgent submit -> gateway p99 < 100 ms; the backlog outlasts them")
 async def lanes(form: Form) -> Finding:
-    """Broadcasts in the lane bulk, one behind the other as long as it takes, and urgent notifications one by one meanwhile."""
+    """Broadcasts in the lane bulk, one behind the other as long as it takes, and urgent notifications one by one
+    meanwhile."""
     devices, count, ahead = form.pick(2_000, 100_000), form.pick(15, 150), form.pick(40, 6)
     async with world(form, {"apns": {"lean": True}}) as here:
         await here.register(devices, users=devices // 2)

@@ -1,4 +1,5 @@
-"""Rows 14, 15, 16 and 21: a gateway at a tenth of its capacity, one that is gone, one that fails at random, one that slows down."""
+"""Rows 14, 15, 16 and 21: a gateway at a tenth of its capacity, one that is gone, one that fails at random, one that
+slows down."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def between(timeline: dict[int, int], start: float, end: float) -> int:
     "attempts offered <= 1.2 times the capacity; goodput >= 95 % within 30 s after",
 )
 async def brownout(form: Form) -> Finding:
-    """A gateway of so many a second, with answers after 50 ms, is offered 60 % of that; then it takes a tenth, and 503 is the rest."""
+    """A gateway of so many a second, with answers after 50 ms, is offered 60 % of that; then it takes a tenth, and 503
+    is the rest."""
     capacity, settle, seconds = form.pick(600, 1500), form.pick(1.0, 5.0), form.pick(2.5, 30.0)
     async with world(
         form, devices=50, policy={"backoff_base": form.pick(0.3, 1.0), "backoff_cap": form.pick(3.0, 30.0)}
@@ -113,7 +115,8 @@ async def brownout(form: Form) -> Finding:
 async def outage(form: Form) -> Finding:
     """The gateway's process is gone; who knocks is counted; then it is back, with room for a part of what waits."""
     base, seconds, capacity = form.pick(0.2, 1.0), form.pick(2.0, 60.0), form.pick(800, 1500)
-    # The limiter needs some windows of 50 ms to find the gateway's pace: what is refused meanwhile must be a small part of it all.
+    # The limiter needs some windows of 50 ms to find the gateway's pace: what is refused meanwhile must be a small part
+    # of it all.
     count = form.pick(12, 60)
     policy = {"backoff_base": base, "backoff_cap": form.pick(1.0, 10.0)}
     knocks: list[float] = []
@@ -172,7 +175,8 @@ async def outage(form: Form) -> Finding:
         f"{probed} probes in {probing:.0f} s of 503, attempts burnt {burnt}, first push {first:.1f} s after, "
         f"refused for overload {refused} of {total:,}, lost {audit.lost}, false {audit.false}, duplicates {audit.duplicates}"
     )
-    # A gate that no connection came about for is probed at an even pace, and the pool connects for that; a few come in the first second.
+    # A gate that no connection came about for is probed at an even pace, and the pool connects for that; a few come in
+    # the first second.
     good = (
         len(knocks) <= 2 * lasted / base + 3
         and 0 < probed <= 2 * probing / base + 10

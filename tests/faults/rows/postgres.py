@@ -1,4 +1,5 @@
-"""Rows 46, 47 and 48, and what PostgreSQL adds to rows 1 and 6: four workers on one database, killed, stopped, cut off and let down."""
+"""Rows 46, 47 and 48, and what PostgreSQL adds to rows 1 and 6: four workers on one database, killed, stopped, cut off
+and let down."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ __all__ = ["ROWS", "four_workers_killed", "four_workers_stopped"]
 
 WORKERS = 4
 _UNFLUSHED = 0.6
-"""Seconds of settlements that a failing server may forget: three times `wal_writer_delay` (PostgreSQL, 30.4), asynchronously committed."""
+"""Seconds of settlements that a failing server may forget: three times `wal_writer_delay` (PostgreSQL, 30.4),
+asynchronously committed."""
 
 
 @asynccontextmanager
@@ -219,8 +221,8 @@ class Cutter:
 
 @measured(46, "commit unknown: the connection cut after COMMIT", "no loss, no double notification")
 async def cut(form: Form) -> Finding:
-    """Every connection of drivers and workers goes through a proxy that swallows the answer to some commits. Half of the sends have no
-    key by which a second one would be found out."""
+    """Every connection of drivers and workers goes through a proxy that swallows the answer to some commits. Half of
+    the sends have no key by which a second one would be found out."""
     cycles, count = form.pick(1, 20), form.pick(40, 100)
     rng = form.rng
     async with server(form) as database:
@@ -254,7 +256,8 @@ async def cut(form: Form) -> Finding:
 
 @measured(47, "PostgreSQL stopped at once", "0 lost, 0 falsely accepted, reconnect < 5 s, duplicates within the bound")
 async def stopped_at_once(form: Form) -> Finding:
-    """`pg_ctl stop -m immediate` under load, and up again: who was promised something has it, and the workers go on by themselves."""
+    """`pg_ctl stop -m immediate` under load, and up again: who was promised something has it, and the workers go on by
+    themselves."""
     stops, count = form.pick(2, 20), form.pick(60, 400)
     rng = form.rng
     waits: list[float] = []
@@ -296,8 +299,8 @@ def _kept(audit: Audit) -> bool:
 
 
 async def _lost_lease(database: PostgresServer) -> bool:
-    """A lease is committed without waiting for the disk. A server that fails has forgotten it, its holder has not, and another worker
-    leases the same chunk: whether what the first one settles then is refused."""
+    """A lease is committed without waiting for the disk. A server that fails has forgotten it, its holder has not, and
+    another worker leases the same chunk: whether what the first one settles then is refused."""
     # What is committed so stays in the server's memory for that long, where nothing else is written.
     await asyncio.to_thread(database.sql, "ALTER SYSTEM SET wal_writer_delay = '10s'")
     await asyncio.to_thread(database.stop)
@@ -377,7 +380,8 @@ _CLAIMING = 45.0
 
 @measured(48, "an old transaction holds xmin", "lease p99 < 2 times the usual")
 async def old_snapshot(form: Form) -> Finding:
-    """Claims, one chunk each, with and without a transaction that has been idle since before the first: nothing can be vacuumed."""
+    """Claims, one chunk each, with and without a transaction that has been idle since before the first: nothing can be
+    vacuumed."""
     claims, least = form.pick(60, 5_000), form.pick(60, 500)
     async with server(form) as database:
         usual = await _claims(database, claims, old=False)

@@ -1,4 +1,5 @@
-"""Rows 5, 6, 7, 34, 36, 37, 42, 53 and 54: workers that come back, stand still, are poisoned, told to end, cancelled and starved."""
+"""Rows 5, 6, 7, 34, 36, 37, 42, 53 and 54: workers that come back, stand still, are poisoned, told to end, cancelled
+and starved."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ async def _still(here: World) -> bool:
 
 @measured(6, "zombie worker", "all of its settlements are refused, no state changes")
 async def zombie(form: Form) -> Finding:
-    """A is stopped with a chunk in hand, and wakes up with its answers waiting in the socket: after B has finished, and while B is at it.
+    """A is stopped with a chunk in hand, and wakes up with its answers waiting in the socket: after B has finished, and
+    while B is at it.
 
     Most of the chunk A has not sent yet: it may not send it then.
     """
@@ -132,7 +134,8 @@ async def zombie(form: Form) -> Finding:
 async def _stopped(here: World, worker: Child) -> int:
     """Stop it while it does not hold the database's write lock; how often it had to be let go again.
 
-    SQLite has one lock for all writers, and a process that is stopped with it in hand stops every other: nobody can take it away.
+    SQLite has one lock for all writers, and a process that is stopped with it in hand stops every other: nobody can
+    take it away.
     """
     tries = 0
     with closing(apsw.Connection(str(here.database))) as connection:
@@ -337,7 +340,8 @@ async def rolling(form: Form) -> Finding:
 
 @measured(53, "cancellation safety", "no delivery at another's device, no leaked stream")
 async def cancelling(form: Form) -> Finding:
-    """Sends over the real client are cancelled at random, one each millisecond; each push names its delivery, the ledger its device."""
+    """Sends over the real client are cancelled at random, one each millisecond; each push names its delivery, the
+    ledger its device."""
     from fanout.core.delivery import Delivery
     from fanout.core.ids import DeliveryIds
 

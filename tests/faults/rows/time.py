@@ -78,7 +78,8 @@ async def retry_after(form: Form) -> Finding:
         (formatdate(now + 3600, usegmt=True), cap), (formatdate(now + 10 * 366 * 86_400, usegmt=True), cap),
         ("Thu, 99 Foo 2026 99:99:99 GMT", 0.0), (" 1 ", 1.0), ("1, 2", 0.0),
     ]  # fmt: skip
-    # A tenth and one base on top is the policy's own jitter; the rest is the gate of 16 failures in a row and the machine.
+    # A tenth and one base on top is the policy's own jitter; the rest is the gate of 16 failures in a row and the
+    # machine.
     limit = 1.1 * cap + 0.1 + 1.5
     worst, early, wrong = 0.0, 0.0, ""
     odd: list[str] = []
@@ -119,7 +120,8 @@ async def retry_after(form: Form) -> Finding:
 
 @measured(27, "TTL edges", "never sent after expiry by the gateway's clock; the gateway is told what remains")
 async def expiry(form: Form) -> Finding:
-    """TTL 0, one that runs out in the queue, in back-off, behind a gate, and in flight; and what gateways are told that take seconds."""
+    """TTL 0, one that runs out in the queue, in back-off, behind a gate, and in flight; and what gateways are told that
+    take seconds."""
     apns, others = await asyncio.gather(_expiries(form), _remainders(form))
     return replace(
         apns,
@@ -130,8 +132,8 @@ async def expiry(form: Form) -> Finding:
 
 
 async def _remainders(form: Form) -> Finding:
-    """A message waits in the queue before a worker starts, and is then refused once: FCM, Web Push and WNS are told what remains of
-    its time, which is less each time, by the clocks of the worker and of the gateway."""
+    """A message waits in the queue before a worker starts, and is then refused once: FCM, Web Push and WNS are told
+    what remains of its time, which is less each time, by the clocks of the worker and of the gateway."""
     ttl, pause = 100.0, 2.0
     bindings = {
         "fcm": ("UNAVAILABLE", FcmSimulator.address(1), "messages:send"),
@@ -147,7 +149,8 @@ async def _remainders(form: Form) -> Finding:
         (id,) = await here.submit(1, "user:u", ttl=ttl)
         expires_at = (await here.engine.status(id)).expires_at
         await until(lambda: time.time() > expires_at - ttl + 1.2, what="the start of the worker")
-        # No request was made before this moment, nor the second one before the time that the gateway named with the first.
+        # No request was made before this moment, nor the second one before the time that the gateway named with the
+        # first.
         latest = time.time()
         worker = here.work()
         status = await here.engine.wait(id, 60)
@@ -227,8 +230,8 @@ async def _expiries(form: Form) -> Finding:
                 {name: count for name, count in (await engine.status(id)).counts.items() if count}
             )
         audit = await here.audit()
-    # Whatever the machine's pace: what had expired in the queue was never asked for, and whatever was asked for in time and
-    # then answered is accepted, although its time ran out in flight.
+    # Whatever the machine's pace: what had expired in the queue was never asked for, and whatever was asked for in time
+    # and then answered is accepted, although its time ran out in flight.
     right = (
         set(states["in the queue"]) == {"expired"}
         and asked["in the queue"] == again == 0
@@ -379,7 +382,8 @@ async def _settled(engine: Engine) -> bool:
 
 
 async def _late(form: Form) -> tuple[list[str], float, int]:
-    """Urgent schedules for one user: to an engine that has slept since they were made, and to one whose connections are full.
+    """Urgent schedules for one user: to an engine that has slept since they were made, and to one whose connections are
+    full.
 
     What was found on each storage, the worst lateness in seconds, and how many were not sent.
     """
@@ -398,7 +402,8 @@ async def _late(form: Form) -> tuple[list[str], float, int]:
 
 
 async def _schedules(location: str, count: int, size: int, seed: int) -> tuple[float, float, int]:
-    """How late the worst first push was while idle, and the worst beginning while busy (seconds); and how many were not sent."""
+    """How late the worst first push was while idle, and the worst beginning while busy (seconds); and how many were not
+    sent."""
     pushed: dict[str, float] = {}
 
     async def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:

@@ -41,7 +41,8 @@ _TIMES = {
 
 
 def old_database(path: Path, version: int = 1) -> dict[str, list[str]]:
-    """The database that a worker of that schema version left when it was killed, as if that had been just now; what it promised."""
+    """The database that a worker of that schema version left when it was killed, as if that had been just now; what it
+    promised."""
     text = (_OLD / f"v{version}.sql").read_text(encoding="utf-8")
     about = orjson.loads(text.partition("\n")[0].removeprefix("-- "))
     # Its leases were of 20 s, and nearly over.
@@ -107,7 +108,8 @@ POINTS = {
 
 @measured(43, "schema migration killed mid-way", "the old version or the new, never between; then drained, 0 lost")
 async def migration(form: Form) -> Finding:
-    """The old version's database is opened by the new one, which is killed at each statement, write and fsync of the migration."""
+    """The old version's database is opened by the new one, which is killed at each statement, write and fsync of the
+    migration."""
     if VERSION < 2:
         raise NotRun("there is one version of the schema so far; it runs from the second on")
     form.folder.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""Some of everything that can be settled, and all that can be read of it afterwards: one way of settling is held to another with it."""
+"""Some of everything that can be settled, and all that can be read of it afterwards: one way of settling is held to
+another with it."""
 
 from __future__ import annotations
 

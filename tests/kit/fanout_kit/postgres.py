@@ -1,4 +1,5 @@
-"""A PostgreSQL server of one's own, for tests and benchmarks: made in a temporary folder, listening on loopback, gone afterwards.
+"""A PostgreSQL server of one's own, for tests and benchmarks: made in a temporary folder, listening on loopback, gone
+afterwards.
 
 with PostgresServer.start() as server:
     storage = server.url(server.fresh())          # "postgresql://fanout:…@127.0.0.1:PORT/t1"
@@ -31,7 +32,8 @@ _LOG = "server.log"
 
 
 def find_programs() -> Path | None:
-    """The folder that has `initdb` and `pg_ctl`: that of PATH, else of the newest version where Debian puts it; None without any."""
+    """The folder that has `initdb` and `pg_ctl`: that of PATH, else of the newest version where Debian puts it; None
+    without any."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent
@@ -58,7 +60,8 @@ class PostgresServer:
     def start(cls, *, fsync: bool = False, settings: Mapping[str, str] | None = None) -> Self:
         """Make and start one. Without `fsync` commits are quick, and lost when the machine (not the server) fails.
 
-        `settings` are of postgresql.conf, such as ``{"max_connections": "300"}``. Raises `FileNotFoundError` with `MISSING`.
+        `settings` are of postgresql.conf, such as ``{"max_connections": "300"}``. Raises `FileNotFoundError` with
+        `MISSING`.
         """
         programs = find_programs()
         if programs is None:
@@ -239,7 +242,8 @@ class PostgresServer:
 
 
 def _verifier(password: str) -> str:
-    """The verifier of a password (RFC 5803), which a server takes as it is: of one round. Its own has 4,096, done for each connection."""
+    """The verifier of a password (RFC 5803), which a server takes as it is: of one round. Its own has 4,096, done for
+    each connection."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

@@ -75,10 +75,10 @@ _LEAN_NOTIFICATION = re.compile(rb'"fanout":"\{\\"id\\":\\"([0-9a-f-]{36})\\"')
 class FcmSimulator(Simulator):
     """Google's gateway for one project, and its token endpoint (`tokens`).
 
-    Devices made by `address` behave by a mark in their token: `dead` is unregistered, `bad` is no valid token, `other` belongs to
-    another project, `ios` meets a wrong Apple credential, `throttled` is told once to wait a second, `slow` is answered `slow`
-    seconds late, `fid` is an installation id. `devices` maps any other token or id to one of these words. `pause` is
-    the value of a `Retry-After`, in seconds; None leaves it out.
+    Devices made by `address` behave by a mark in their token: `dead` is unregistered, `bad` is no valid token, `other`
+    belongs to another project, `ios` meets a wrong Apple credential, `throttled` is told once to wait a second, `slow`
+    is answered `slow` seconds late, `fid` is an installation id. `devices` maps any other token or id to one of these
+    words. `pause` is the value of a `Retry-After`, in seconds; None leaves it out.
     """
 
     name: ClassVar[str] = "fcm"

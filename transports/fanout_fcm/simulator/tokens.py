@@ -1,6 +1,7 @@
 """Google's OAuth 2.0 token endpoint: takes an assertion that a service account signed, gives an access token.
 
-The rules are those of "Using OAuth 2.0 for server to server applications", RFC 7523 (the assertion) and RFC 6749 (the answers).
+The rules are those of "Using OAuth 2.0 for server to server applications", RFC 7523 (the assertion) and RFC 6749 (the
+answers).
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[Page]:
-    """Serve the page until the block ends. `engine` must both accept and send; `binding` is its Web Push binding, whose VAPID
-    public key `application_server_key` is. The browser is registered for `user`. `host` must be a loopback address, which
-    browsers take for a secure context; `port` 0 is a free one.
+    """Serve the page until the block ends. `engine` must both accept and send; `binding` is its Web Push binding, whose
+    VAPID public key `application_server_key` is. The browser is registered for `user`. `host` must be a loopback
+    address, which browsers take for a secure context; `port` 0 is a free one.
 
     Raises `OSError` where it cannot listen.
     """
@@ -115,7 +115,8 @@ def _text(content: Mapping[str, Any], name: str, default: str) -> str:
 
 
 def _only_our_own_page() -> Any:
-    """No other site may speak through the user's browser: not under another name (DNS rebinding), not from another origin."""
+    """No other site may speak through the user's browser: not under another name (DNS rebinding), not from another
+    origin."""
     from aiohttp import web
 
     @web.middleware

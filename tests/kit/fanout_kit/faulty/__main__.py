@@ -1,4 +1,5 @@
-"""The `fanout` program with failpoints: `FANOUT_FAILPOINT=settle.inside:3 python -m fanout_kit.faulty work --config FILE`.
+"""The `fanout` program with failpoints: `FANOUT_FAILPOINT=settle.inside:3 python -m fanout_kit.faulty work --config
+FILE`.
 
 In FILE, `storage = "faulty-sqlite:PATH"` and `type = "faulty-apns"` name the parts that can fail. Without arguments it
 lists the failpoints.

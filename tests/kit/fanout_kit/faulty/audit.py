@@ -48,8 +48,8 @@ async def audit(
 ) -> Audit:
     """Join the ids that `send` returned, the states of their deliveries, and the ledger.
 
-    `edges` are numbers of ledger records, such as there were at each kill. With `unknown`, the driver was killed too, so that the
-    ledger may hold deliveries of a notification whose id it never learned.
+    `edges` are numbers of ledger records, such as there were at each kill. With `unknown`, the driver was killed too,
+    so that the ledger may hold deliveries of a notification whose id it never learned.
     """
     found = Audit()
     entries = _entries(ledger)

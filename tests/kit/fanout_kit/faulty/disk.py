@@ -1,4 +1,5 @@
-"""The files below SQLite, watched: a VFS whose writes and fsyncs are failpoints, and one that records them for a power loss."""
+"""The files below SQLite, watched: a VFS whose writes and fsyncs are failpoints, and one that records them for a power
+loss."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ class _RecordedFile(apsw.VFSFile):
 
 
 def unpowered(log: Sequence[Write], rng: random.Random) -> dict[str, bytes]:
-    """The files as they may be found after the power failed at the end of `log`: all that was synced, and an arbitrary part of the rest.
+    """The files as they may be found after the power failed at the end of `log`: all that was synced, and an arbitrary
+    part of the rest.
 
     A write that was not synced may be there whole, up to a sector of 512 bytes, or not at all, in any order.
     """

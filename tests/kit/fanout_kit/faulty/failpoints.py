@@ -97,7 +97,8 @@ _state = _Armed()
 
 
 def arm(environment: Mapping[str, str] = os.environ) -> None:
-    """Take the failpoint from the environment; without one, none is armed. Raises `ValueError` for one that does not exist."""
+    """Take the failpoint from the environment; without one, none is armed. Raises `ValueError` for one that does not
+    exist."""
     text = environment.get(VARIABLE, "")
     _state.failpoint = Failpoint.parse(text) if text else None
     _state.poison = environment.get(POISON, "")
@@ -115,7 +116,8 @@ def poison() -> str:
 
 
 def reached(name: str) -> bool:
-    """The moment is here: count it, and act if it is the one. True if an I/O error is due, which the caller raises in its own terms."""
+    """The moment is here: count it, and act if it is the one. True if an I/O error is due, which the caller raises in
+    its own terms."""
     failpoint = _state.failpoint
     if failpoint is None or failpoint.name != name:
         return False

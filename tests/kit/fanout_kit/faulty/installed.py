@@ -46,6 +46,7 @@ class _Finder(DistributionFinder):
 
 
 def install() -> None:
-    """From now on, and in this process only, `faulty-NAME` is a storage or transport for each NAME that is installed. Idempotent."""
+    """From now on, and in this process only, `faulty-NAME` is a storage or transport for each NAME that is installed.
+    Idempotent."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

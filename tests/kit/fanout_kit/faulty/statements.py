@@ -13,7 +13,8 @@ from fanout_kit.faulty.failpoints import NAMES, armed, kill, reached
 __all__ = ["AUTOCHECKPOINT", "settle_down", "watch"]
 
 AUTOCHECKPOINT = "FANOUT_AUTOCHECKPOINT"
-"""After how many pages the log is moved into the file, instead of the storage's own number: a test has no 4 MB to write first."""
+"""After how many pages the log is moved into the file, instead of the storage's own number: a test has no 4 MB to write
+first."""
 
 _AFTER: dict[str, re.Pattern[str]] = {
     "put.inside": re.compile(r"INSERT INTO notification\b"),
@@ -23,7 +24,8 @@ _AFTER: dict[str, re.Pattern[str]] = {
     "extend.inside": re.compile(r"UPDATE chunk SET ready_at = j\.value->>1 FROM"),
     "migrate.inside": re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b"),
 }
-"""Statements after which their failpoint is reached. `migrate.inside` counts while the version of the schema is not up to date."""
+"""Statements after which their failpoint is reached. `migrate.inside` counts while the version of the schema is not up
+to date."""
 _WITHIN = re.compile(r"INSERT INTO retry\b")
 _STEPS = 60
 
@@ -36,7 +38,8 @@ def watch() -> None:
 
 
 def settle_down() -> None:
-    """Once a storage is open: give its connections the autocheckpoint of the environment, and end the watch of migrations."""
+    """Once a storage is open: give its connections the autocheckpoint of the environment, and end the watch of
+    migrations."""
     pages = os.environ.get(AUTOCHECKPOINT)
     for connection in _connections:
         if pages:
@@ -81,7 +84,8 @@ def _migration(event: dict[str, Any]) -> None:
 
 
 class _Within:
-    """Ends the process some steps into the statement, with some of its rows written; at its end where it is too short for that."""
+    """Ends the process some steps into the statement, with some of its rows written; at its end where it is too short
+    for that."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._due = False

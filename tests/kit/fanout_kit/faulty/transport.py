@@ -1,4 +1,5 @@
-"""The transports `faulty-NAME`: those that are installed, with failpoints around `send`, and with a device that is poison."""
+"""The transports `faulty-NAME`: those that are installed, with failpoints around `send`, and with a device that is
+poison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Deterministic simulation: the production engine, storage and HTTP client in virtual time, on a network, a disk and a fate drawn from a seed.
+"""Deterministic simulation: the production engine, storage and HTTP client in virtual time, on a network, a disk and a
+fate drawn from a seed.
 
 `simulate(seed)` runs two workers on one SQLite file against simulated gateways, makes the seed's faults happen, and
 judges the result: nothing lost, nothing falsely reported, nothing sent too late, twice without a reason, or to the

@@ -23,8 +23,8 @@ _Make = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One planted bug. `target` is the function that it replaces ("module:attribute", or "module:table[key]"), `make` makes the
-    replacement from the original, and `says` describes the fault.
+    """One planted bug. `target` is the function that it replaces ("module:attribute", or "module:table[key]"), `make`
+    makes the replacement from the original, and `says` describes the fault.
     """
 
     name: str

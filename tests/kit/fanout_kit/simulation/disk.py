@@ -43,8 +43,8 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One call of a storage method. `asked_at` and `asked_wall` are when it was made, `at` when it was done, in virtual seconds
-    and UNIX seconds. `skipped`: a write that found nothing to do.
+    """One call of a storage method. `asked_at` and `asked_wall` are when it was made, `at` when it was done, in virtual
+    seconds and UNIX seconds. `skipped`: a write that found nothing to do.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Call:
 class Disk:
     """An offload of the SQLite storage. `latency` is the range of seconds before and after the work; None runs inline.
 
-    `done` hears of each call once it is committed (or refused), in the order of the commits. A write of which `alone` is true
-    shares its commit with no other, so that its effect can be seen by itself. While `full`, writes are refused.
+    `done` hears of each call once it is committed (or refused), in the order of the commits. A write of which `alone`
+    is true shares its commit with no other, so that its effect can be seen by itself. While `full`, writes are refused.
     """
 
     def __init__(

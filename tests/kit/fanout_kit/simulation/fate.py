@@ -1,4 +1,5 @@
-"""Carries out the steps of a plan: asks the engines for things, and lets things happen to hosts, processes and the machine."""
+"""Carries out the steps of a plan: asks the engines for things, and lets things happen to hosts, processes and the
+machine."""
 
 from __future__ import annotations
 

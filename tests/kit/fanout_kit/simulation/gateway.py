@@ -1,4 +1,5 @@
-"""A simulated gateway: HTTP/2 to the letter (the simulators' strict connection), answers as the seed says, and a ledger of both.
+"""A simulated gateway: HTTP/2 to the letter (the simulators' strict connection), answers as the seed says, and a ledger
+of both.
 
 Each push that it took responsibility for stands in the ledger at the moment of the request, and that it said so when
 the answer was
@@ -40,7 +41,8 @@ VERDICTS: Mapping[str, tuple[int, str]] = {
     "busy": (503, "ServiceUnavailable"),
     "leaving": (503, "Shutdown"),
 }
-"""Answers with a status, in Apple's words; `overrun` speaks of the whole group, and only the kit's own transport knows it."""
+"""Answers with a status, in Apple's words; `overrun` speaks of the whole group, and only the kit's own transport knows
+it."""
 
 _OTHERS: Mapping[str, tuple[Answer, bool]] = {
     "refused": (_REFUSED, False),
@@ -56,7 +58,8 @@ _OTHERS: Mapping[str, tuple[Answer, bool]] = {
 
 @dataclass(slots=True)
 class Device:
-    """A device as its gateway knows it. `dead_since` (UNIX seconds): no longer registered there; `broken`: never was."""
+    """A device as its gateway knows it. `dead_since` (UNIX seconds): no longer registered there; `broken`: never
+    was."""
 
     address: str
     dead_since: float | None = None
@@ -65,10 +68,11 @@ class Device:
 
 @dataclass(slots=True)
 class Arrival:
-    """One request at a gateway, a line of its ledger. Times are virtual seconds, `wall` UNIX seconds by the workers' clock.
+    """One request at a gateway, a line of its ledger. Times are virtual seconds, `wall` UNIX seconds by the workers'
+    clock.
 
-    `accepted`: the gateway took the push. `answered`: when its answer was written. `disowned`: a GOAWAY named a lower stream
-    afterwards, so the client was told that it was never seen.
+    `accepted`: the gateway took the push. `answered`: when its answer was written. `disowned`: a GOAWAY named a lower
+    stream afterwards, so the client was told that it was never seen.
     """
 
     at: float

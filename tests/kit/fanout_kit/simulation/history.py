@@ -20,7 +20,8 @@ __all__ = ["Attempt", "Directory", "Ended", "History", "Life", "Request", "Rest"
 
 @dataclass(slots=True)
 class Attempt:
-    """One call of a transport's `send`. Virtual seconds, but for `wall` (at its beginning) and `ended_wall` (UNIX seconds).
+    """One call of a transport's `send`. Virtual seconds, but for `wall` (at its beginning) and `ended_wall` (UNIX
+    seconds).
 
     `line` and `last_line` are those of the trace, by which two things at one moment are told apart; `commits` is how
     many storage calls had been done by its beginning. `outcome` is None while it is under way: for ever, where its
@@ -66,7 +67,8 @@ class Request:
 
 @dataclass(slots=True)
 class Life:
-    """One incarnation of a worker. `freezes` are (from, to); `end` is how it ended: "crash", "stop", or "" while it runs."""
+    """One incarnation of a worker. `freezes` are (from, to); `end` is how it ended: "crash", "stop", or "" while it
+    runs."""
 
     worker: int
     node: str
@@ -110,11 +112,12 @@ class Rest:
 
 @dataclass(slots=True)
 class History:
-    """One run. `calls` are storage calls in the order of their commits, but for mere questions; a commit is named by its index there.
+    """One run. `calls` are storage calls in the order of their commits, but for mere questions; a commit is named by
+    its index there.
 
-    `directories` are (commit, directory) wherever the directory changed; `live` are (line of the trace, node, event, virtual
-    second) of each engine.
-    `jumps` are (virtual seconds, by how much). `drained` is when nothing was left to do, None where that never came.
+    `directories` are (commit, directory) wherever the directory changed; `live` are (line of the trace, node, event,
+    virtual second) of each engine. `jumps` are (virtual seconds, by how much). `drained` is when nothing was left to
+    do, None where that never came.
     """
 
     plan: Plan

@@ -50,10 +50,11 @@ class _Task(asyncio.Task[Any]):
 
 
 class NodeLoop:
-    """One process. `lag` is how long an iteration takes at most, in virtual seconds. One that takes no part is never run.
+    """One process. `lag` is how long an iteration takes at most, in virtual seconds. One that takes no part is never
+    run.
 
-    It has the methods of a loop that asyncio's tasks, futures, timeouts and streams call, and `fanout.http`; anything else, such as
-    a thread or a signal, has no place in a simulation and is an `AttributeError`.
+    It has the methods of a loop that asyncio's tasks, futures, timeouts and streams call, and `fanout.http`; anything
+    else, such as a thread or a signal, has no place in a simulation and is an `AttributeError`.
 
     `fuse`, when set, is how many callbacks more may run before `on_fuse` is called instead: a crash in mid-iteration.
     """
@@ -299,8 +300,8 @@ def _close(coroutine: Any) -> None:
             inner = getattr(value, "_coro", value)  # anyio's handle of a task
             if inspect.iscoroutine(inner):
                 _close(inner)
-    # Innermost first, or one that waits again on its way out would be left behind by those that wait for it. It is told to go
-    # each time, for the awaited result will never come.
+    # Innermost first, or one that waits again on its way out would be left behind by those that wait for it. It is told
+    # to go each time, for the awaited result will never come.
     for _ in range(1000):
         inner = coroutine
         while inspect.iscoroutine(inner.cr_await) and inspect.getcoroutinestate(inner.cr_await) != inspect.CORO_CLOSED:

@@ -1,7 +1,8 @@
 """A network in memory: names, addresses, connections, and everything that can happen to bytes between two processes.
 
-Bytes leave in segments, arrive in order after a latency drawn from the seed, and wait at the receiving kernel until its process
-reads. A host may refuse, swallow or stop; a path may be cut for a while and deliver late, as TCP does, or for good.
+Bytes leave in segments, arrive in order after a latency drawn from the seed, and wait at the receiving kernel until its
+process reads. A host may refuse, swallow or stop; a path may be cut for a while and deliver late, as TCP does, or for
+good.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _Kind = Literal["data", "fin", "reset"]
 
 
 class Host:
-    """A server's machine: its addresses, and how it takes to being called. `accept` makes the protocol of a connection."""
+    """A server's machine: its addresses, and how it takes to being called. `accept` makes the protocol of a
+    connection."""
 
     def __init__(self, name: str, addresses: list[str], node: NodeLoop, accept: Callable[[], asyncio.Protocol]) -> None:
         self.name = name
@@ -45,10 +47,11 @@ class Host:
 
 
 class Network:
-    """All hosts and connections. `latency` is the range of one segment's way, in seconds; `segment` the largest one, in bytes.
+    """All hosts and connections. `latency` is the range of one segment's way, in seconds; `segment` the largest one, in
+    bytes.
 
-    `window` is how many bytes may be under way or unread before a sender must wait; `half_heard` the share of resets that
-    overtake bytes sent before them.
+    `window` is how many bytes may be under way or unread before a sender must wait; `half_heard` the share of resets
+    that overtake bytes sent before them.
     """
 
     def __init__(
@@ -132,7 +135,8 @@ class Network:
         self.world.at(back, node.post, _succeed, answer, client)
 
     async def open(self, node: NodeLoop, make: Callable[[], asyncio.Protocol], **more: Any) -> Any:
-        """`create_connection(make, sock=…)`: the socket becomes a transport; TLS costs its round trips and nothing else."""
+        """`create_connection(make, sock=…)`: the socket becomes a transport; TLS costs its round trips and nothing
+        else."""
         sock = more["sock"]
         end = self._dialled.pop(sock)
         node.sockets.pop(sock, None)

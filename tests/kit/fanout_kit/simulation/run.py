@@ -35,7 +35,8 @@ from fanout_kit.simulation.world import NodeClock, Stuck, World
 __all__ = ["Report", "Simulation", "simulate"]
 
 _PATIENCE = 120.0
-"""Virtual seconds after the last fault in which everything must have ended: thirty times the longest back-off of any plan."""
+"""Virtual seconds after the last fault in which everything must have ended: thirty times the longest back-off of any
+plan."""
 
 _runs = itertools.count(1)
 
@@ -219,7 +220,8 @@ class Simulation:
 def simulate(
     seed: int, *, keep: bool = False, echo: Callable[[str], None] | None = None, folder: Path | None = None
 ) -> Report:
-    """Run one seed and judge it. `keep` leaves the trace readable in the report; `echo` is handed each line as it is made."""
+    """Run one seed and judge it. `keep` leaves the trace readable in the report; `echo` is handed each line as it is
+    made."""
     plan = draw(seed)
     trace = Trace(keep=keep, echo=echo)
     place = Path(tempfile.mkdtemp(prefix="fanout-simulation-", dir=folder or _quick()))
@@ -318,7 +320,7 @@ def _key() -> str:
 
 
 def _blank(number: int) -> str:
-    """White space that says a number. Two processes have two provider tokens; here one process plays both, and the key's text,
-    of which this is no part that counts, decides which processes share a token.
+    """White space that says a number. Two processes have two provider tokens; here one process plays both, and the
+    key's text, of which this is no part that counts, decides which processes share a token.
     """
     return "".join("\n" if digit == "1" else " " for digit in f"{number:b}")

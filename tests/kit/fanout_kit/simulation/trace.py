@@ -26,7 +26,8 @@ class Trace:
         return self._count
 
     def add(self, at: float, who: str, what: str, text: str = "", blob: bytes = b"") -> None:
-        """One line: virtual seconds, node, kind, details. Where there is a `blob`, the hash takes that in place of the text."""
+        """One line: virtual seconds, node, kind, details. Where there is a `blob`, the hash takes that in place of the
+        text."""
         self._count += 1
         line = f"{at:11.6f} {who:<8} {what:<8} {'' if blob else text}"
         self._hash.update(line.encode("utf-8", "backslashreplace"))

@@ -22,7 +22,8 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def describe(data: bytes) -> str:
-    """The frames of one write, such as `HEADERS 3, DATA 3 end`. A write begins with a whole frame: that is how both ends write."""
+    """The frames of one write, such as `HEADERS 3, DATA 3 end`. A write begins with a whole frame: that is how both
+    ends write."""
     words: list[str] = []
     if data.startswith(_PREFACE):
         words.append("preface")

@@ -1,4 +1,5 @@
-"""A worker: one simulated process with the production engine in it, which can be started, frozen, stopped and killed."""
+"""A worker: one simulated process with the production engine in it, which can be started, frozen, stopped and
+killed."""
 
 from __future__ import annotations
 

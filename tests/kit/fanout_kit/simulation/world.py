@@ -37,7 +37,8 @@ class World:
         self.trace = trace
         self.nodes: list[NodeLoop] = []
         self.born: list[NodeLoop] = []
-        """Every node there ever was: a dead one is kept whole until the run is over, so that nothing of it is ever finished."""
+        """Every node there ever was: a dead one is kept whole until the run is over, so that nothing of it is ever
+        finished."""
         self.errors: list[str] = []
         """Exceptions that escaped from callbacks and tasks, and critical logs."""
         self._rng = rng

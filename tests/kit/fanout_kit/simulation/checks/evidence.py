@@ -40,10 +40,13 @@ class Violation:
 
 @dataclass(slots=True)
 class Leased:
-    """One lease of one chunk: from the commit that granted it to the one that ended it (None: it ran out, or still runs).
+    """One lease of one chunk: from the commit that granted it to the one that ended it (None: it ran out, or still
+    runs).
 
-    `first_open` are the endpoints that were open when it was granted, `open` those that still are. `asked` are the virtual seconds at which its holder asked for it or for more of it, successfully. `taken_over` is the commit
-    that gave the chunk to the next, `by_an_old_clock` if that one had read the time before the machine's clock was set; `lost` says that its holder was told, late, that it no longer has it.
+    `first_open` are the endpoints that were open when it was granted, `open` those that still are. `asked` are the
+    virtual seconds at which its holder asked for it or for more of it, successfully. `taken_over` is the commit that
+    gave the chunk to the next, `by_an_old_clock` if that one had read the time before the machine's clock was set;
+    `lost` says that its holder was told, late, that it no longer has it.
     """
 
     chunk: int
@@ -251,16 +254,17 @@ class Evidence:
         return found
 
     def set_forward(self, since: float, until: float) -> bool:
-        """Whether the machine's clock was set forward in this time, or so shortly before that leases still looked run out."""
+        """Whether the machine's clock was set forward in this time, or so shortly before that leases still looked run
+        out."""
         return any(since - 2.0 <= when <= until and seconds > 0 for when, seconds in self.history.jumps)
 
     def out_of_step(self, attempt: Attempt) -> bool:
         """Whether the machine's clock was set forward while the attempt's worker stood still with its lease in hand.
 
-        Then the others find the lease run out and take it over, and its holder, which could not extend it in time, learns of
-        that only after it has gone on: deliveries of that time are sent twice, and none of them is settled. The same
-        holds where the other stood still between reading the clock and taking over, and the clock was set back in
-        between.
+        Then the others find the lease run out and take it over, and its holder, which could not extend it in time,
+        learns of that only after it has gone on: deliveries of that time are sent twice, and none of them is settled.
+        The same holds where the other stood still between reading the clock and taking over, and the clock was set back
+        in between.
         """
         lease = self.lease_of(attempt)
         if lease is not None and lease.by_an_old_clock:
@@ -291,7 +295,8 @@ class Evidence:
         return EPOCH + at + sum(seconds for when, seconds in self.history.jumps if when <= at)
 
     def latest_wall(self, at: float) -> float:
-        """The latest time (UNIX seconds) that the machine's clock had shown by the virtual second `at`: it may be set back."""
+        """The latest time (UNIX seconds) that the machine's clock had shown by the virtual second `at`: it may be set
+        back."""
         offset, latest = 0.0, EPOCH
         for when, seconds in self.history.jumps:
             if when > at:

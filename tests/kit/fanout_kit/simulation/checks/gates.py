@@ -119,7 +119,8 @@ def probes_are_few(evidence: Evidence) -> Iterator[Violation]:
 
 
 def held_endpoints_wait(evidence: Evidence) -> Iterator[Violation]:
-    """While an endpoint is in back-off because of one delivery, its others wait too: but for urgent ones, and those in hand."""
+    """While an endpoint is in back-off because of one delivery, its others wait too: but for urgent ones, and those in
+    hand."""
     holds: dict[int, list[tuple[int, float, str]]] = defaultdict(list)
     for stored in evidence.settlements:
         if stored.settled.stale or stored.lease is None:

@@ -1,4 +1,5 @@
-"""That the right endpoints get it and no others: audiences, endpoints that changed hands or left, endpoints called gone."""
+"""That the right endpoints get it and no others: audiences, endpoints that changed hands or left, endpoints called
+gone."""
 
 from __future__ import annotations
 
@@ -81,8 +82,8 @@ def _meant(target: Target, endpoint: Endpoint | None) -> bool:
 
 
 def a_later_one_wins(evidence: Evidence) -> Iterator[Violation]:
-    """Once a later notification of the same collapse key is accepted for an endpoint, no earlier one is begun for it: not later
-    than its worker must have noticed.
+    """Once a later notification of the same collapse key is accepted for an endpoint, no earlier one is begun for it:
+    not later than its worker must have noticed.
     """
     plan, history = evidence.history.plan, evidence.history
     slack = 0.15 + 8 * (plan.disk[1] if plan.disk is not None else 0.0) + 10 * max(plan.lags)
@@ -111,7 +112,8 @@ def _meant_throughout(evidence: Evidence, target: Target, attempt: Attempt, then
 
 
 def nobody_elses(evidence: Evidence) -> Iterator[Violation]:
-    """A push goes to an endpoint that was active when its chunk was read, at the address and for the owner of that moment."""
+    """A push goes to an endpoint that was active when its chunk was read, at the address and for the owner of that
+    moment."""
     for attempt in evidence.history.attempts:
         read = _read(evidence, attempt)
         if read is None:

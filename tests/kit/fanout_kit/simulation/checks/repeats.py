@@ -68,7 +68,8 @@ def nothing_taken_unawares(evidence: Evidence) -> Iterator[Violation]:
 
 
 def doubt_is_respected(evidence: Evidence) -> Iterator[Violation]:
-    """`at_most_once`: after an attempt that may have been taken there is no other. `prefer_once`: none by the same worker."""
+    """`at_most_once`: after an attempt that may have been taken there is no other. `prefer_once`: none by the same
+    worker."""
     for key, attempts in evidence.attempts.items():
         stored = evidence.submissions.get(key[0])
         repeat = stored[0].repeat if stored is not None else "prefer_delivery"

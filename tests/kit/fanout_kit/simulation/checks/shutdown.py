@@ -48,7 +48,8 @@ def leaves_nothing(evidence: Evidence) -> Iterator[Violation]:
 def blames_no_plugin(evidence: Evidence) -> Iterator[Violation]:
     """No send hangs, and nothing escapes from one: the transports here keep their contract.
 
-    But after a pause of two request deadlines the watchdog cannot tell a send that hangs from one that stood still with it.
+    But after a pause of two request deadlines the watchdog cannot tell a send that hangs from one that stood still with
+    it.
     """
     deadline = 2 * evidence.history.plan.policy.request_timeout
     for _, node, event, _ in evidence.history.live:

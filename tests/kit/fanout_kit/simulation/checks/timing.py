@@ -1,4 +1,5 @@
-"""That nothing is sent too late or too early: time to live, cancelling, pauses, retries; and that every send ends in time."""
+"""That nothing is sent too late or too early: time to live, cancelling, pauses, retries; and that every send ends in
+time."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ __all__ = ["CHECKS"]
 
 
 def never_after_the_ttl(evidence: Evidence) -> Iterator[Violation]:
-    """No attempt begins at or after the notification's end, and none reaches a gateway later than its request deadline after it."""
+    """No attempt begins at or after the notification's end, and none reaches a gateway later than its request deadline
+    after it."""
     policy = evidence.history.plan.policy
     for attempt in evidence.history.attempts:
         stored = evidence.submissions.get(attempt.notification)
