@@ -170,6 +170,9 @@ def no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(5)  # some libraries tell a thread to end, and do not wait for it
+    left = [thread for thread in left if thread.is_alive()]
     assert not left, f"threads left behind: {[thread.name for thread in left]}"
 
 
