@@ -135,6 +135,16 @@ def test_an_answer_does_not_look_at_every_lease_in_hand() -> None:
     assert InHand.looks < 10
 
 
+@given(granted=st.floats(0, 1e6), alive=st.floats(0, 1e6))
+def test_a_lease_ends_no_later_than_the_workers_heartbeat(granted: float, alive: float) -> None:
+    prepared: Any = SimpleNamespace(notification=SimpleNamespace(repeat="prefer_delivery"))
+    lease = Lease(SimpleNamespace(id=1, attempt=1), prepared, [None], granted, Hand())  # type: ignore[arg-type]
+    lease.cap_deadline(alive)
+    assert lease.until == min(granted, alive)
+    lease.cap_deadline(1e7)
+    assert lease.until == granted, "a heartbeat in time gives the rest of the lease back"
+
+
 @given(
     ends=st.lists(
         st.sampled_from(["accept", "finish", "retry", "hold", "keep_open", "stall", "unstall", "give_back", "lose"]),

@@ -82,7 +82,7 @@ PLANTS = [
         "fanout/engine/lease.py",
         "self.until = min(self.granted, alive)",
         "self.until = self.granted",
-        "tests/engine/test_fleet.py -k 'not postgres'",
+        "tests/engine/test_settling.py -k 'heartbeat and memory'",
     ),
     Plant(
         "accepted deliveries count no attempt",
