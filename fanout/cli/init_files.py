@@ -25,7 +25,7 @@ _HEAD = """\
 # from the environment alone: FANOUT_STORAGE, FANOUT_APPS__DEFAULT__TRANSPORTS__…
 """
 _TAIL = """
-# How patiently it delivers. These are the defaults.
+# The limits of its patience with gateways. These are the defaults.
 # [policy]
 # attempts = 10
 # backoff_cap = "1h"

@@ -21,7 +21,7 @@ from fanout_kit.postgres import PostgresServer
 
 from .bouncer import bouncer
 from .test_connection import context
-from .test_ground import _patiently, at
+from .test_ground import _while_unavailable, at
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -179,7 +179,7 @@ async def test_behind_a_pooler_each_transaction_looks_where_it_is(server: Postgr
             server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
             server.sql(f"ALTER DATABASE {name} RENAME TO {name}_old")
             server.sql(f"CREATE DATABASE {name} TEMPLATE {name}_old")
-            (two,) = await _patiently(lambda: storage.register([device("zoe", "2", app="theirs")], T0))
+            (two,) = await _while_unavailable(lambda: storage.register([device("zoe", "2", app="theirs")], T0))
             assert two.id - one.id >= 2**32
             assert storage.incarnation >= 1
             # Under a connection of ours that stays, what it leads to changes.
@@ -187,6 +187,6 @@ async def test_behind_a_pooler_each_transaction_looks_where_it_is(server: Postgr
             async with at(server.url(name)) as other:
                 await other.register([device("yan", "9", app="first")], T0)
             before = storage.incarnation
-            await _patiently(lambda: storage.register([device("alice", "3", app="ours")], T0))
+            await _while_unavailable(lambda: storage.register([device("alice", "3", app="ours")], T0))
             assert storage.incarnation > before
             assert await storage.count_endpoints("first", Target.all()) == {"apns": 1}

@@ -213,14 +213,14 @@ async def test_a_database_made_anew_from_a_dump_is_another_one(server: PostgresS
         server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{old}'")
         server.sql(f"ALTER DATABASE {old} RENAME TO {old}_gone")
         server.sql(f"ALTER DATABASE {new} RENAME TO {old}")
-        assert await _patiently(lambda: storage.count_endpoints("ours", Target.all())) == {}
+        assert await _while_unavailable(lambda: storage.count_endpoints("ours", Target.all())) == {}
         assert storage.incarnation > before
         await storage.register([device("bob", "2", app="ours")], T0)
         assert await storage.count_endpoints("theirs", Target.all()) == {"apns": 2}
         assert [e.user for e in await storage.list_endpoints(EndpointFilter(app="ours"))] == ["bob"]
 
 
-async def _patiently(call: Callable[[], Any]) -> Any:
+async def _while_unavailable(call: Callable[[], Any]) -> Any:
     while True:
         try:
             return await call()
@@ -241,12 +241,12 @@ async def test_tables_made_anew_under_connections_that_stay_are_noticed(server: 
         async with at(server.url(name)) as other:
             await other.register([device("zoe", "9", app="theirs")], T0)
         if how == "tables":
-            assert await _patiently(storage.changes) > 0
+            assert await _while_unavailable(storage.changes) > 0
         else:
             server.sql(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
             )
-        assert await _patiently(lambda: storage.count_endpoints("ours", Target.all())) == {}
+        assert await _while_unavailable(lambda: storage.count_endpoints("ours", Target.all())) == {}
         assert storage.incarnation == 1
         await storage.register([device("bob", "2", app="ours")], T0)
         assert await storage.count_endpoints("theirs", Target.all()) == {"apns": 1}

@@ -18,7 +18,7 @@ from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .test_connection import context
-from .test_ground import _patiently
+from .test_ground import _while_unavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -125,7 +125,7 @@ async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
             await storage.put([again], T0)
         monkeypatch.setattr(operations, "_LIMIT", 20.0)
         await require(server, "")
-        (put,) = await _patiently(lambda: storage.put([again], T0))
+        (put,) = await _while_unavailable(lambda: storage.put([again], T0))
         assert (put.id, put.replayed) == (keyed.id, True)
         assert await storage.status(plain.id, T0) is not None
 
@@ -163,7 +163,7 @@ async def test_an_answer_that_stores_nothing_waits_as_the_one_that_stored(
         assert answered == []
         monkeypatch.setattr(operations, "_LIMIT", 20.0)
         await require(server, "")
-        assert await _patiently(asked["an address that is known"]) == [held]
+        assert await _while_unavailable(asked["an address that is known"]) == [held]
 
 
 async def test_a_replay_in_a_transaction_of_the_hosts_waits_with_it(server: PostgresServer) -> None:

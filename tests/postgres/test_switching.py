@@ -24,7 +24,7 @@ from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
 from .test_connection import context
-from .test_ground import _patiently, at
+from .test_ground import _while_unavailable, at
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 
@@ -46,7 +46,7 @@ async def test_numbers_go_on_far_ahead_and_readers_are_told(server: PostgresServ
         identity = await storage.feed.identity()
         head = (await storage.feed.read("ours", "alice", FeedQuery(after=0, status=None, limit=10), T0)).head
         copied(server, name)
-        (two,) = await _patiently(lambda: storage.register([device("zoe", "9", app="theirs")], T0))
+        (two,) = await _while_unavailable(lambda: storage.register([device("zoe", "9", app="theirs")], T0))
         assert two.id - one.id >= 2**32
         assert storage.incarnation == 1
         await storage.remove_endpoints("theirs", [two.id], T0)
@@ -72,7 +72,7 @@ async def test_many_processes_find_it_out_and_one_moves_the_numbers(server: Post
         copied(server, name)
         made = await asyncio.gather(
             *(
-                _patiently(lambda each=each, n=n: each.register([device("bob", str(n), app="ours")], T0))
+                _while_unavailable(lambda each=each, n=n: each.register([device("bob", str(n), app="ours")], T0))
                 for n, each in enumerate(storages)
             )  # type: ignore[misc]
         )
@@ -129,7 +129,7 @@ async def test_a_standby_promoted_with_a_lag_gives_no_number_to_another_tenant(
         sub = replace(submission(Target.user("alice")), app="lost")
         await storage.put([sub], T0)
         with promoted(server, copy):
-            (zoe,) = await _patiently(lambda: storage.register([device("zoe", "2", app="other")], T0))
+            (zoe,) = await _while_unavailable(lambda: storage.register([device("zoe", "2", app="other")], T0))
             assert zoe.id not in (old.id, lost.id)
             assert await storage.count_endpoints("lost", Target.all()) == {}
             assert await storage.get_endpoint("other", lost.id) is None
@@ -162,6 +162,6 @@ async def test_a_backup_of_the_same_timeline_is_known_by_its_lower_numbers(serve
         storage._database._highest += 1000
         with suppress(StorageError):
             await storage.changes()
-        (two,) = await _patiently(lambda: storage.register([device("bob", "2", app="ours")], T0))
+        (two,) = await _while_unavailable(lambda: storage.register([device("bob", "2", app="ours")], T0))
         assert two.id - one.id >= 2**32
         assert storage.incarnation == 1

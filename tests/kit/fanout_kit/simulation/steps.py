@@ -22,7 +22,7 @@ def draw_steps(
     steps = _sends(rng, calm_at, devices)
     moments = [at for at, what, _ in steps if what == "send"]
     steps += _directory(rng, calm_at, devices, hosts)
-    for share, make in _FATES:
+    for share, make in _DRAWS:
         if rng.random() < share:
             steps += make(rng, _Span(calm_at, moments), policy, hosts)
     return sorted(steps, key=lambda step: step[0])
@@ -127,10 +127,10 @@ def _directory(rng: random.Random, calm_at: float, devices: Sequence[Enrolment],
 
 # -- faults
 
-_Fate = Callable[[random.Random, _Span, "Policy", Sequence[str]], list[_Drawn]]
+_Draw = Callable[[random.Random, _Span, "Policy", Sequence[str]], list[_Drawn]]
 
 
-def _spell(what: str, low: float, high: float, **more: tuple[Any, ...]) -> _Fate:
+def _spell(what: str, low: float, high: float, **more: tuple[Any, ...]) -> _Draw:
     """A few spells of `what` at some host, each lasting between `low` and `high` seconds."""
 
     def make(rng: random.Random, span: _Span, policy: Policy, hosts: Sequence[str]) -> list[_Drawn]:
@@ -199,7 +199,7 @@ def _held_bindings(rng: random.Random, span: _Span, policy: Policy, hosts: Seque
     ]
 
 
-_FATES: Sequence[tuple[float, _Fate]] = (
+_DRAWS: Sequence[tuple[float, _Draw]] = (
     (0.35, _crashes),
     (0.3, _freezes),
     (0.15, _restarts),
