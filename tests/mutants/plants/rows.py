@@ -7,12 +7,9 @@ from tests.mutants.plant import Plant
 __all__ = ["PLANTS"]
 
 _BOOKED = (
-    "fanout/engine/send_line.py",
-    "                            outcome = await state.send(prepared.message, delivery)\n",
-    "                            lease.accept((position,))\n"
-    "                            state.settler.wake()\n"
-    "                            await state.send(prepared.message, delivery)\n"
-    "                            continue\n",
+    "fanout/engine/pump.py",
+    "            indices = start(run)\n",
+    "            indices = start(run)\n            run.accept(range(len(run)))\n",
 )
 
 PLANTS = [
@@ -82,7 +79,7 @@ PLANTS = [
     ),
     Plant(
         "row 6: a sender does not look at its lease",
-        "fanout/engine/send_line.py",
+        "fanout/engine/pump.py",
         "if prepared.stopped or moment >= prepared.expires_at or begun >= lease.until:",
         "if prepared.stopped or moment >= prepared.expires_at:",
         "tests/faults/test_processes.py -k row_06 --short-rows",
