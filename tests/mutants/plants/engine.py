@@ -15,6 +15,15 @@ _LEFT = "tests/engine/test_rereading.py -k 'nothing_goes and memory'"
 
 PLANTS = [
     Plant(
+        "the wait of an endpoint ends where the notification that it was asked for is cancelled",
+        "fanout/engine/sender.py",
+        "                state.hold_alone(row.id, held_until, waiting, reason, math.inf)\n"
+        "                lease.keep_open(position, now + _HEARD, waiting, reason)\n"
+        "            return _unused(probed)\n",
+        "                return False\n            return _unused(probed)\n",
+        "tests/engine/test_kept_waits.py -k memory",
+    ),
+    Plant(
         "a delivery that waits in memory goes to the address that its endpoint had when it was leased",
         "fanout/engine/sender.py",
         "        if position in lease.renewed and self._left(group, lease, position):\n            return True\n",
