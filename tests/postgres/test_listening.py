@@ -77,17 +77,27 @@ async def test_a_connection_that_is_lost_is_made_again(url: str, monkeypatch: py
     async with engine(url, "submit") as caller, engine(url, "work") as worker:
         await until(lambda: heard(worker))
         await caller.endpoints.register(user="alice", binding="push", address="phone")
-        lost = worker.storage._database.listener._connection.get_server_pid()  # type: ignore[attr-defined]
+        listener = worker.storage._database.listener  # type: ignore[attr-defined]
+        lost = listener._connection.get_server_pid()
+        committed, listen = asyncio.Event(), listener._listen_once
+
+        async def listen_after_the_commit() -> None:
+            await committed.wait()
+            await listen()
+
+        listener._listen_once = listen_after_the_commit
         other = await asyncpg.connect(url)
         try:
             await other.execute("SELECT pg_terminate_backend($1)", lost)
         finally:
             await other.close()
-        # What is committed while nobody listens is looked for once somebody does.
+        await until(lambda: not heard(worker))
+        # A commit that is made while the worker does not listen is looked for once it does.
         receipt = await caller.send(HI, "user:alice")
+        committed.set()
         assert (await receipt.wait(20)).counts["accepted"] == 1
         await until(lambda: heard(worker))
-        assert worker.storage._database.listener._connection.get_server_pid() != lost  # type: ignore[attr-defined]
+        assert listener._connection.get_server_pid() != lost
 
 
 @pytest.mark.parametrize(("more", "bound"), [("", 5.0), ("?prepared=off", 12.0)])
