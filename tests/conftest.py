@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    hear_interrupts()
     settings.load_profile("long" if config.getoption("--soak") else "short")
 
 
@@ -62,6 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark = item.get_closest_marker("long")
         if mark is not None:
             item.add_marker(pytest.mark.skip(reason=f"needs over 2 s: `make soak`; here {mark.args[0]}"))
+
+
+def hear_interrupts() -> None:
+    """A shell without job control (`make test &` in a script) starts what is in its background with SIGINT ignored.
+    Programs that a test starts inherit that, and a Ctrl-C typed to one of them would end nothing."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @settings(max_examples=1, database=None, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import orjson
 import pytest
+
+from tests.conftest import hear_interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 
@@ -92,6 +95,17 @@ def test_a_broadcast_is_asked_for(shell: Any, answer: bytes, code: int, words: s
     assert "Traceback" not in shown
     assert words in shown
     assert ("accepted" in shown) == (code == 0)
+
+
+def test_programs_of_a_run_in_the_background_of_a_script_hear_ctrl_c() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        hear_interrupts()
+        heard = "import signal; print(signal.getsignal(signal.SIGINT).__name__)"
+        told = subprocess.run([sys.executable, "-c", heard], capture_output=True, text=True, check=True).stdout
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told.strip() == "default_int_handler"
 
 
 def test_an_import_shows_a_bar(shell: Any) -> None:
