@@ -11,7 +11,7 @@ from fanout.core.model import Target
 from fanout.core.records import Put, Submission
 from fanout.plugin import Storage, feed_of
 from fanout.testing.storage_feed import enter, ids, posting, read
-from fanout.testing.storage_kit import T0, Kit, device, law, lease_all, post, submission
+from fanout.testing.storage_kit import T0, Kit, device, known, law, lease_all, post, submission
 
 ONE = f'{{"data":{{"one":"a longer text","feed":{{"cursor":"{CURSOR_SLOT}"}}}}}}'.encode()
 MANY = f'{{"data":{{"feed":{{"cursor":"{CURSOR_SLOT}"}}}}}}'.encode()
@@ -76,26 +76,22 @@ def _changed(item: str, now: float, *, read: bool, due: float) -> Submission:
 
 
 async def _said(storage: Storage, put: Put) -> bytes:
-    stored = await storage.notification(put.id)
-    if stored is None:
-        raise AssertionError("a put notification can be read")
-    return stored.content
+    return known(await storage.notification(put.id), "a put notification can be read").content
 
 
 async def feed_changes_are_gathered(kit: Kit) -> None:
     """A change that joins a waiting one is told with it, at its time, under the last cursor; a change that comes too
     late for that is told anew."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", "1")], T0)
+    async with kit.sent(1) as (storage, _):
         item = await enter(storage, posting())
         await lease_all(storage)
         identity = await feed_of(storage).identity()
 
         async def change(now: float, *, read: bool) -> tuple[Put, bytes]:
             (put,) = await storage.put([_changed(item.id, now, read=read, due=now + 5)], now)
-            law(put.feed is not None and put.feed.changed, "the change is made")
-            assert put.feed is not None
-            return put, str(Cursor(identity, put.feed.seq)).encode()
+            written = known(put.feed, "put answers with the result of a change")
+            law(written.changed, "the change is made")
+            return put, str(Cursor(identity, written.seq)).encode()
 
         async def backlog() -> int:
             return (await storage.backlog("default")).bytes
@@ -130,8 +126,6 @@ async def feed_changes_are_gathered(kit: Kit) -> None:
         law(not new.joined, "before its time either")
         new, cursor = await change(T0 + 15, read=False)
         kept = await _said(storage, new)
-    if kit.again is None:
-        return
     async with kit.open_again() as storage:
         law(await _said(storage, new) == kept and cursor in kept, "a crash loses nothing of it")
         put, cursor = (await storage.put([_changed(item.id, T0 + 16, read=True, due=T0 + 21)], T0 + 16))[0], b""

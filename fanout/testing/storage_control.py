@@ -17,11 +17,8 @@ _NOTHING = ([False] * 3, None)
 
 async def notifications_pause(kit: Kit) -> None:
     """Nothing of a paused notification is leased; deliveries in hand may be settled, and those given back wait."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(30)], T0)
-        sub, other = submission(), submission(now=T0 + 1)
-        await post(storage, sub)
-        await post(storage, other)
+    sub, other = submission(), submission(now=T0 + 1)
+    async with kit.sent(30, sub, other, chunk=10) as (storage, _):
         one, two = await lease_all(storage, T0, limit=20)
         law(await storage.pause("default", sub.id, T0 + 1) == 2, "pause says how many chunks are still leased")
         status = await standing(storage, sub.id, T0 + 1)
@@ -68,8 +65,7 @@ async def notifications_pause(kit: Kit) -> None:
 
 async def pauses_end(kit: Kit) -> None:
     """Pausing twice is pausing once; a cancel, an expiry and an end outweigh a pause; an unknown id is told."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(20)], T0)
+    async with kit.sent(20, chunk=10) as (storage, _):
         for method in (storage.pause, storage.resume):
             for app, id in (("default", "00000000-0000-7000-8000-000000000000"), ("shop", "")):
                 try:
@@ -242,9 +238,7 @@ async def bindings_are_retried(kit: Kit) -> None:
 async def waiting_has_one_reason(kit: Kit) -> None:
     """Paused outweighs a closed gate, that the chunk's own reason, and a delivery that only waits for its turn says
     so."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(20)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(20, sub := submission(), chunk=10) as (storage, _):
 
         async def words(now: float) -> dict[str, int]:
             return dict((await standing(storage, sub.id, now)).pending_by_reason)
@@ -329,13 +323,8 @@ def _by(note: GateNote, worker: str) -> GateNote:
 
 async def pauses_survive_reopening(kit: Kit) -> None:
     """Pauses, nudges, gates, suspicion and turns are as they were after closing and opening again."""
-    if kit.again is None:
-        return
-    async with kit.open(chunk=2) as storage:
-        await storage.register([device("alice", str(i)) for i in range(12)], T0)
-        sub, bad = submission(lane=0), submission()
-        await post(storage, sub)
-        await post(storage, bad)
+    sub, bad = submission(lane=0), submission()
+    async with kit.sent(12, sub, bad, chunk=2) as (storage, _):
         await storage.pause("default", sub.id, T0)
         await storage.resume_binding("default", "fcm", T0)
         await storage.post_gates("w1", [GateNote("default", "apns", "group", "g", "gate", "", T0 + 9)], T0)

@@ -7,14 +7,12 @@ from fanout.core.records import Chunk, Release, Settled, Settlement
 from fanout.core.statemap import MARKED
 from fanout.core.states import DOUBT, Waiting
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, standing, submission
+from fanout.testing.storage_kit import T0, Kit, done, law, lease_all, post, standing, submission
 
 
 async def crashes_are_counted(kit: Kit) -> None:
     """Only a lease that runs out is a crash; at the second, a chunk is to be sent in halves."""
-    async with kit.open(chunk=9) as storage:
-        await storage.register([device("alice", str(i)) for i in range(9)], T0)
-        await post(storage, submission())
+    async with kit.sent(9, submission(), chunk=9) as (storage, _):
         (chunk,) = await lease_all(storage, T0, lease=5)
         law(chunk.part == 0, "at first, all of a chunk may be sent together")
         for now in range(1, 4):
@@ -39,9 +37,7 @@ async def crashes_are_counted(kit: Kit) -> None:
 
 async def marks_are_kept(kit: Kit) -> None:
     """A marked delivery is still open; it can end, be marked again, and is unmarked by giving the lease back."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(6, sub := submission()) as (storage, ids):
         (chunk,) = await _suspected(storage)
         mark = Settlement(chunk.id, chunk.epoch, marks=[0, 1, 2])
         law(await storage.settle([mark, mark], T0 + 2) == [Settled(False)] * 2, "a group is marked; twice is once")
@@ -73,7 +69,7 @@ async def marks_are_kept(kit: Kit) -> None:
         chunks = await lease_all(storage, T0 + 13, lease=1) + await lease_all(storage, T0 + 13, lease=1)
         status = await standing(storage, sub.id, T0 + 13)
         law(dict(status.reasons.get("dead", {})) == {"unknown": 1}, f"doubtful deliveries are dead: {status}")
-        law([list(chunk.ids[:1]) for chunk in chunks[1:]] == [[entered[1].id]], "and the marked delivery is apart")
+        law([list(chunk.ids[:1]) for chunk in chunks[1:]] == [[ids[1]]], "and the marked delivery is apart")
         await storage.settle([done(chunk) for chunk in chunks], T0 + 13)
         law((await standing(storage, sub.id)).counts["accepted"] == 5, "all the others are delivered")
 
@@ -81,9 +77,7 @@ async def marks_are_kept(kit: Kit) -> None:
 async def suspects_stay_together(kit: Kit) -> None:
     """The group that was under way at a crash moves to a chunk of its own, to be sent in halves, and its neighbours go
     on."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(10)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(10, sub := submission()) as (storage, ids):
         (chunk,) = await _suspected(storage)
         law(chunk.part == 5, "ten are sent five at a time")
         first = Settlement(chunk.id, chunk.epoch, marks=[0, 1, 2, 3, 4])
@@ -94,12 +88,12 @@ async def suspects_stay_together(kit: Kit) -> None:
         law(MARKED not in rest.states, "no delivery of a lease is marked")
         law(rest.states[9] == 0, "and is the one")
         (group,) = await lease_all(storage, T0 + 3, lease=1)
-        law(list(group.ids) == [each.id for each in entered[4:9]], "those under way are leased by the next call")
+        law(list(group.ids) == ids[4:9], "those under way are leased by the next call")
         law((group.id != chunk.id, group.part, group.attempt) == (True, 3, 1), "as a chunk, in halves")
         law(group.states == bytes(5), "unmarked")
         status = await standing(storage, sub.id, T0 + 3)
         law((status.total, status.counts["accepted"], status.counts["pending"]) == (10, 4, 6), f"sums hold: {status}")
-        law([row[0] for row in await storage.deliveries(sub.id)] == [each.id for each in entered], "each stands once")
+        law([row[0] for row in await storage.deliveries(sub.id)] == ids, "each stands once")
         late = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [9]})
         law(await storage.settle([late], T0 + 3) == [Settled(True)], "their former holder settles nothing")
         await storage.settle([done(rest), Settlement(group.id, group.epoch, marks=[0, 1, 2])], T0 + 3)
@@ -111,10 +105,8 @@ async def suspects_stay_together(kit: Kit) -> None:
 
 async def poison_is_found(kit: Kit) -> None:
     """A delivery alone at three crashes ends as (dead, poison); all others are delivered, at the same attempt."""
-    async with kit.open(chunk=16) as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(20)], T0)
-        poison = {entered[3].id, entered[17].id}
-        await post(storage, sub := submission(ttl=1e6))
+    async with kit.sent(20, sub := submission(ttl=1e6), chunk=16) as (storage, ids):
+        poison = {ids[3], ids[17]}
         alone: dict[int, int] = {}
         now, crashes = T0, 0
         for _ in range(200):

@@ -6,14 +6,11 @@ from fanout.core.model import Target
 from fanout.core.records import Release, RetryRow, Settlement, Step
 from fanout.core.states import DOUBT
 from fanout.plugin import Chunk, Storage
-from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, submission
+from fanout.testing.storage_kit import T0, Kit, device, done, known, law, lease_all, post, settle_all, submission
 
 
 async def _steps(storage: Storage, id: str, endpoint: int) -> list[Step]:
-    steps = await storage.explain(id, endpoint)
-    if steps is None:
-        raise AssertionError("explain knows every notification that was put")
-    return steps
+    return known(await storage.explain(id, endpoint), "explain knows every notification that was put")
 
 
 def _law(steps: list[Step], expected: list[Step], text: str) -> None:
@@ -22,10 +19,7 @@ def _law(steps: list[Step], expected: list[Step], text: str) -> None:
 
 async def decisions_are_explained(kit: Kit) -> None:
     """From acceptance to the end: each lease, retry, hold and release that found the delivery open."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
-        ids = [each.id for each in entered]
-        await post(storage, sub := submission())
+    async with kit.sent(4, sub := submission()) as (storage, ids):
         law(await storage.explain("00000000-0000-7000-8000-000000000000", ids[0]) is None, "an unknown id has no steps")
         law(await storage.explain(sub.id, 10**9) == [], "nor has an endpoint to which there is no delivery")
         begun = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
@@ -67,10 +61,7 @@ async def decisions_are_explained(kit: Kit) -> None:
 
 async def crashes_are_explained(kit: Kit) -> None:
     """A lost worker is named; a delivery under way at the crash is suspected, and its neighbours are not."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(3)], T0)
-        ids = [each.id for each in entered]
-        await post(storage, sub := submission(ttl=1e6))
+    async with kit.sent(3, sub := submission(ttl=1e6)) as (storage, ids):
         steps = [Step(T0, "accepted"), Step(T0, "queued", attempt=1)]
         workers = ["w1", "w2", "w3"]
         leased: list[Chunk] = []

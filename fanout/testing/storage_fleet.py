@@ -56,10 +56,8 @@ async def workers_are_known(kit: Kit) -> None:
 async def leases_of_the_dead_are_due(kit: Kit) -> None:
     """Burying makes the leases of a worker due whose heartbeat has run out, and of no other; they are taken over as at
     any crash."""
-    async with kit.open(chunk=4) as storage:
+    async with kit.sent(8, sub := submission(), chunk=4) as (storage, _):
         fleet = fleet_of(storage)
-        await storage.register([device("alice", str(i)) for i in range(8)], T0)
-        await post(storage, sub := submission())
         await fleet.beat(note("w1"), T0, T0 + 10)
         await fleet.beat(note("w2"), T0, T0 + 10)
         (lost,) = await lease_all(storage, T0, worker="w1", limit=4)
@@ -103,10 +101,8 @@ async def leases_of_the_dead_are_due(kit: Kit) -> None:
 async def a_buried_worker_is_fenced(kit: Kit) -> None:
     """A worker that was buried while it stood still learns so with its next beat, and can settle nothing that was taken
     over."""
-    async with kit.open(chunk=4) as storage:
+    async with kit.sent(8, sub := submission(), chunk=4) as (storage, _):
         fleet = fleet_of(storage)
-        await storage.register([device("alice", str(i)) for i in range(8)], T0)
-        await post(storage, sub := submission())
         await fleet.beat(note("w1"), T0, T0 + 10)
         first, second = await lease_all(storage, T0, worker="w1", lease=60)
         law(await fleet.bury(T0 + 12) == ["w1"], "it stood still for longer than its heartbeat")
@@ -189,7 +185,7 @@ async def one_token_stands(kit: Kit) -> None:
         law(await fleet.token("apns", T0 + 4800) is None, "a token that is over does not")
         after = SharedToken("after", T0 + 4800, T0 + 8400)
         law(await fleet.token("apns", T0 + 4800, offer=after, spacing=9e9) == after, "and is in nobody's way")
-        if kit.again is None or not storage.shared:
+        if not storage.shared:
             return
         async with kit.open_again() as other:
             law(await fleet_of(other).token("apns", T0 + 4801) == after, "it is there for other processes")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from fanout.core.address import Address
 from fanout.core.ids import notification_id
@@ -16,7 +17,7 @@ from fanout.plugin import Storage, StorageContext
 from fanout.testing.clock import VirtualClock
 
 __all__ = [
-    "ALICE", "T0", "Kit", "Maker", "device", "done", "law", "lease_all", "post", "settle_all", "standing",
+    "ALICE", "T0", "Kit", "Maker", "NoSecondOpener", "device", "done", "known", "law", "lease_all", "post", "settle_all", "standing",
     "submission",
 ]  # fmt: skip
 
@@ -28,6 +29,12 @@ T0 = 1_800_000_000.25
 ALICE = Target.user("alice")
 
 _numbers = count(1)
+
+_T = TypeVar("_T")
+
+
+class NoSecondOpener(Exception):
+    """The rest of a check needs a second opener, which the storage does not have."""
 
 
 @dataclass
@@ -47,9 +54,22 @@ class Kit:
         """A fresh, empty storage."""
         return self.maker(self.context(chunk=chunk, retention=retention))
 
+    @asynccontextmanager
+    async def sent(
+        self, devices: int, *submissions: Submission, chunk: int = 1000
+    ) -> AsyncIterator[tuple[Storage, list[int]]]:
+        """A fresh storage with so many devices of alice, whose ids come with it, and these notifications."""
+        async with self.open(chunk=chunk) as storage:
+            entered = await storage.register([device("alice", str(i)) for i in range(devices)], T0)
+            for each in submissions:
+                await post(storage, each)
+            yield storage, [each.id for each in entered]
+
     def open_again(self, *, chunk: int = 1000) -> AbstractAsyncContextManager[Storage]:
-        """The last storage's database, once more."""
-        assert self.again is not None
+        """The last storage's database, once more; where it cannot be opened again, the check ends here, without a
+        fault."""
+        if self.again is None:
+            raise NoSecondOpener
         return self.again(self.context(chunk=chunk))
 
 
@@ -57,6 +77,13 @@ def law(holds: object, text: str) -> None:
     """Raise `AssertionError` with the law that is broken."""
     if not holds:
         raise AssertionError(text)
+
+
+def known(value: _T | None, text: str) -> _T:
+    """The value, which must not be None by the law."""
+    if value is None:
+        raise AssertionError(text)
+    return value
 
 
 def device(
@@ -113,9 +140,7 @@ async def settle_all(storage: Storage, chunks: Iterable[Chunk], now: float = T0)
 
 async def standing(storage: Storage, id: str, now: float = T0) -> Status:
     """The status, which must add up whenever it is asked for."""
-    status = await storage.status(id, now)
-    if status is None:
-        raise AssertionError(f"status knows every notification that was put: {id} is unknown")
+    status = known(await storage.status(id, now), f"status knows every notification that was put: {id} is unknown")
     total = sum(status.counts.values())
     law(status.total is None or status.total == total, f"total is the sum of the counts, pending too: {status}")
     for state, reasons in status.reasons.items():

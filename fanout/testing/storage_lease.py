@@ -17,11 +17,8 @@ _BACKOFF = Waiting.BACKOFF.value
 
 async def leases_are_exclusive(kit: Kit) -> None:
     """Oldest due first, up to the limit, and nothing twice."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(20)], T0)
-        later, sooner = submission(now=T0 + 2), submission(now=T0 + 1)
-        await post(storage, later)
-        await post(storage, sooner)
+    later, sooner = submission(now=T0 + 2), submission(now=T0 + 1)
+    async with kit.sent(20, later, sooner, chunk=10) as (storage, _):
         law(await lease_all(storage, T0 + 2, lane=0) == [], "a lease is of one lane")
         law(await lease_all(storage, T0 + 2, binding="fcm") == [], "a lease is of one binding")
         law(await lease_all(storage, T0 + 2, app="shop") == [], "a lease is of one app")
@@ -40,10 +37,9 @@ async def leases_are_exclusive(kit: Kit) -> None:
 async def leases_follow_puts(kit: Kit) -> None:
     """Where writes are done in the order of their calls, a lease finds the notification that is being put before it,
     and that put alone is enough."""
-    async with kit.open() as storage:
+    async with kit.sent(1) as (storage, _):
         if not storage.in_order:
             return
-        await storage.register([device("alice", "1")], T0)
         await lease_all(storage)
         for _ in range(20):
             sub = submission()
@@ -54,11 +50,9 @@ async def leases_follow_puts(kit: Kit) -> None:
 async def leases_bring_what_is_asked_for(kit: Kit) -> None:
     """The endpoints that a lease brings along are those of `resolve` and `notification`, in the order of its ids; or
     none."""
-    async with kit.open(chunk=4) as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(6)], T0)
-        for target in (Target.user("alice"), Target.endpoints([entered[5].id, entered[2].id])):
-            await post(storage, submission(target))
-        await storage.remove_endpoints("default", [entered[1].id], T0)
+    async with kit.sent(6, submission(), chunk=4) as (storage, ids):
+        await post(storage, submission(Target.endpoints([ids[5], ids[2]])))
+        await storage.remove_endpoints("default", ids[1:2], T0)
         for chunk in await lease_all(storage):
             found = {row.id: row for row in await storage.resolve(chunk.ids, T0)}
             resolved = [found[id] for id in chunk.ids]
@@ -70,9 +64,7 @@ async def leases_bring_what_is_asked_for(kit: Kit) -> None:
 
 async def leases_are_fenced(kit: Kit) -> None:
     """A lease that has run out is taken over with a later epoch, and its former holder can settle nothing."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(4)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(4, sub := submission()) as (storage, ids):
         (old,) = await lease_all(storage, lease=30)
         part = Settlement(old.id, old.epoch, results={("accepted", ""): [0]}, attempts=1)
         law(await storage.settle([part], T0 + 1) == [Settled(False)], "the holder settles as it goes")
@@ -86,14 +78,14 @@ async def leases_are_fenced(kit: Kit) -> None:
             old.epoch,
             results={("rejected", "x"): [1]},
             retries=[RetryRow(2, T0 + 40, 2, _BACKOFF, "y")],
-            changes=[EndpointGone(entered[3].id, 1, T0 + 31, "z")],
+            changes=[EndpointGone(ids[3], 1, T0 + 31, "z")],
             attempts=3,
             release=Release(T0 + 31, Waiting.GATE.value),
         )
         before = await standing(storage, sub.id)
         law(await storage.settle([stale], T0 + 31) == [Settled(True)], "a former holder's settlement is refused")
         law(await standing(storage, sub.id) == before, "and leaves no trace: no result, no retry, no attempt")
-        kept = await storage.get_endpoint("default", entered[3].id)
+        kept = await storage.get_endpoint("default", ids[3])
         law(kept is not None and kept.state is EndpointState.ACTIVE, "nor a change of an endpoint")
         law(await storage.extend([(old.id, old.epoch, T0 + 99)]) == [old.id], "nor can it extend what it lost")
         mixed = await storage.settle([stale, done(new)], T0 + 32)
@@ -105,9 +97,7 @@ async def leases_are_fenced(kit: Kit) -> None:
 
 async def extending_keeps_a_lease(kit: Kit) -> None:
     """An extended lease runs to its new end."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", "1")], T0)
-        await post(storage, submission())
+    async with kit.sent(1, submission()) as (storage, _):
         (chunk,) = await lease_all(storage, lease=30)
         law(await storage.extend([(chunk.id, chunk.epoch, T0 + 60)]) == [], "a held lease is extended")
         law(await lease_all(storage, T0 + 59, worker="w2") == [], "until its new end it is held")
@@ -117,10 +107,7 @@ async def extending_keeps_a_lease(kit: Kit) -> None:
 
 async def each_lease_has_its_end(kit: Kit) -> None:
     """Leases that are extended together end each at its own time."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", "1")], T0)
-        for _ in range(3):
-            await post(storage, submission())
+    async with kit.sent(1, submission(), submission(), submission()) as (storage, _):
         one, two, three = await lease_all(storage, lease=30)
         wanted = [(three.id, three.epoch, T0 + 90), (one.id, one.epoch, T0 + 60), (two.id, two.epoch, T0 + 75)]
         law(await storage.extend(wanted) == [], "held leases are extended")
@@ -158,9 +145,7 @@ async def put_and_lease_are_two_calls(kit: Kit) -> None:
 
 async def finishing_is_told_once(kit: Kit) -> None:
     """The settlement that ends a notification says so, and no other; the log has it once, with the counts."""
-    async with kit.open(chunk=2) as storage:
-        await storage.register([device("alice", str(i)) for i in range(4)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(4, sub := submission(), chunk=2) as (storage, _):
         one, two = await lease_all(storage)
         law(await storage.settle([done(one)], T0 + 1) == [Settled(False)], "half of it is not the end")
         status = await standing(storage, sub.id)
@@ -179,9 +164,7 @@ async def finishing_is_told_once(kit: Kit) -> None:
 
 async def releases_wait(kit: Kit) -> None:
     """A lease given back leaves its open deliveries until the time named, for the reason named."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", str(i)) for i in range(3)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(3, sub := submission()) as (storage, _):
         (chunk,) = await lease_all(storage)
         back = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [1]}, attempts=1)
         back.release = Release(T0 + 60, Waiting.BREAKER.value)
@@ -201,11 +184,8 @@ async def releases_wait(kit: Kit) -> None:
 
 async def retries_are_gathered(kit: Kit) -> None:
     """Retry rows that are due become chunks again, one per notification and attempt."""
-    async with kit.open(chunk=4) as storage:
-        await storage.register([device("alice", str(i)) for i in range(8)], T0)
-        one, two = submission(), submission()
-        await post(storage, one)
-        await post(storage, two)
+    one, two = submission(), submission()
+    async with kit.sent(8, one, two, chunk=4) as (storage, _):
         settlements = []
         for chunk in await lease_all(storage):
             rows = [RetryRow(position, T0 + 10 + position, 2, _BACKOFF, "busy") for position in (3, 0, 1)]
@@ -235,9 +215,7 @@ async def retries_are_gathered(kit: Kit) -> None:
 
 async def doubt_ends_unknown(kit: Kit) -> None:
     """A delivery marked before its send ends by its result, or as dead and unknown when its holder is lost."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", str(i)) for i in range(5)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(5, sub := submission()) as (storage, _):
         (chunk,) = await lease_all(storage)
         mark = Settlement(chunk.id, chunk.epoch, results={(DOUBT, ""): [0, 1, 2, 3]})
         law(await storage.settle([mark], T0) == [Settled(False)], "marking doubt finishes nothing")
@@ -266,11 +244,8 @@ async def doubt_ends_unknown(kit: Kit) -> None:
 
 async def nothing_overwrites_an_end(kit: Kit) -> None:
     """A second result for one delivery is a fault of the caller: the whole call is refused and nothing of it stored."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", str(i)) for i in range(3)], T0)
-        sub, other = submission(), submission()
-        await post(storage, sub)
-        await post(storage, other)
+    sub, other = submission(), submission()
+    async with kit.sent(3, sub, other) as (storage, _):
         chunk, innocent = await lease_all(storage)
         first = Settlement(chunk.id, chunk.epoch, results={("accepted", ""): [0]})
         first.retries = [RetryRow(1, T0 + 5, 2, _BACKOFF, "busy")]
@@ -299,9 +274,7 @@ async def nothing_overwrites_an_end(kit: Kit) -> None:
 
 async def endless_reasons_fall_together(kit: Kit) -> None:
     """However many texts a gateway invents, states stay right and sums add up."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", str(i)) for i in range(900)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(900, sub := submission()) as (storage, _):
         (chunk,) = await lease_all(storage)
         for state, start in (("rejected", 0), ("dead", 300), ("gone", 600)):
             results = {(state, f"reason {i}"): [start + i] for i in range(300)}
@@ -316,8 +289,7 @@ async def endless_reasons_fall_together(kit: Kit) -> None:
 
 async def waiting_tells_the_truth(kit: Kit) -> None:
     """A lane is said to have work exactly when expand or lease gives some."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", "1")], T0)
+    async with kit.sent(1) as (storage, _):
         law(await storage.waiting("default", "apns", T0) == ([False] * 3, None), "nothing waits at first")
         await post(storage, submission(lane=2))
         await post(storage, submission(lane=0, due_at=T0 + 9), T0)

@@ -16,9 +16,7 @@ from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, po
 
 async def cancelling(kit: Kit) -> None:
     """Cancelling ends unleased deliveries at once, and leased ones as they come back."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(40)], T0)
-        await post(storage, sub := submission())
+    async with kit.sent(40, sub := submission(), chunk=10) as (storage, _):
         for app, id in (("shop", sub.id), ("default", "00000000-0000-7000-8000-000000000000")):
             try:
                 await storage.cancel(app, id, T0)
@@ -71,11 +69,8 @@ async def cancelling(kit: Kit) -> None:
 
 async def expiring(kit: Kit) -> None:
     """Past its time, waiting deliveries end as expired; leased ones are their holder's to end; endpoints expire too."""
-    async with kit.open(chunk=10) as storage:
-        await storage.register([device("alice", str(i)) for i in range(30)], T0)
-        sub, fresh = submission(ttl=20), submission(ttl=2000)
-        await post(storage, sub)
-        await post(storage, fresh)
+    sub, fresh = submission(ttl=20), submission(ttl=2000)
+    async with kit.sent(30, sub, fresh, chunk=10) as (storage, _):
         (leased, *_) = await lease_all(storage, limit=10)
         part = Settlement(leased.id, leased.epoch, retries=[RetryRow(0, T0 + 99, 2, Waiting.BACKOFF.value, "busy")])
         await storage.settle([part], T0 + 1)
@@ -201,9 +196,8 @@ async def deliveries_are_listed(kit: Kit) -> None:
 
 async def the_log_has_a_cursor(kit: Kit) -> None:
     """Events come in order, after a cursor, in pages."""
-    async with kit.open() as storage:
-        entered = await storage.register([device("alice", str(i)) for i in range(5)], T0)
-        await storage.remove_endpoints("default", [each.id for each in entered], T0 + 1)
+    async with kit.sent(5) as (storage, ids):
+        await storage.remove_endpoints("default", ids, T0 + 1)
         events = await storage.events()
         law(len(events) == 5 and [e.id for e in events] == sorted({e.id for e in events}), "ids grow")
         law(await storage.events(after=events[1].id, limit=2) == events[2:4], "after the cursor, up to the limit")
@@ -213,8 +207,7 @@ async def the_log_has_a_cursor(kit: Kit) -> None:
 
 async def changes_are_seen(kit: Kit) -> None:
     """The number differs after a commit, and only then."""
-    async with kit.open() as storage:
-        await storage.register([device("alice", "1")], T0)
+    async with kit.sent(1) as (storage, _):
         before = await storage.changes()
         await post(storage, submission())
         law(await storage.changes() != before, "changes differs after a put")
@@ -241,8 +234,6 @@ async def changes_are_seen(kit: Kit) -> None:
 
 async def everything_survives_reopening(kit: Kit) -> None:
     """Closed and opened again, everything is as it was: endpoints, chunks, leases with their epochs, retries, keys."""
-    if kit.again is None:
-        return
     async with kit.open(chunk=2) as storage:
         devices = [device("alice", str(i), tags=["t"], expires_at=T0 + 9e6) for i in range(6)]
         entered = await storage.register(devices, T0)
@@ -272,7 +263,7 @@ async def everything_survives_reopening(kit: Kit) -> None:
 async def two_openers_share(kit: Kit) -> None:
     """Two openers of one database see each other's work, and hold no chunk both."""
     async with kit.open(chunk=2) as one:
-        if kit.again is None or not one.shared:
+        if not one.shared:
             return
         async with kit.open_again(chunk=2) as two:
             await one.register([device("alice", str(i)) for i in range(8)], T0)

@@ -7,7 +7,19 @@ from fanout.core.policy import Retention
 from fanout.core.records import Put, Release, Settled, Settlement
 from fanout.core.states import Waiting
 from fanout.plugin import Storage
-from fanout.testing.storage_kit import T0, Kit, device, done, law, lease_all, post, settle_all, standing, submission
+from fanout.testing.storage_kit import (
+    T0,
+    Kit,
+    device,
+    done,
+    known,
+    law,
+    lease_all,
+    post,
+    settle_all,
+    standing,
+    submission,
+)
 
 
 async def content_is_kept(kit: Kit) -> None:
@@ -15,19 +27,12 @@ async def content_is_kept(kit: Kit) -> None:
     async with kit.open() as storage:
         sub = submission(due_at=T0 + 5.125, lane=2)
         await post(storage, sub, T0)
-        stored = await storage.notification(sub.id)
-        law(stored is not None and stored.content == sub.content, "the content is kept byte for byte")
-        law(
-            stored is not None
-            and (stored.id, stored.app, stored.lane, stored.repeat) == (sub.id, "default", 2, "prefer_delivery"),
-            "so is the envelope",
-        )
-        law(
-            stored is not None
-            and (stored.accepted_at, stored.due_at, stored.expires_at) == (T0, T0 + 5.125, T0 + 3605.125),
-            "and its times",
-        )
-        law(stored is not None and stored.stopped == "", "it is not stopped")
+        stored = known(await storage.notification(sub.id), "a notification that was put is known")
+        law(stored.content == sub.content, "the content is kept byte for byte")
+        envelope, times = (stored.id, stored.app, stored.lane, stored.repeat), (stored.accepted_at, stored.due_at)
+        law(envelope == (sub.id, "default", 2, "prefer_delivery"), "so is the envelope")
+        law((*times, stored.expires_at) == (T0, T0 + 5.125, T0 + 3605.125), "and its times")
+        law(stored.stopped == "", "it is not stopped")
         law(await storage.notification("00000000-0000-7000-8000-000000000000") is None, "an unknown id is None")
         law(await storage.status("00000000-0000-7000-8000-000000000000", T0) is None, "an unknown id has no status")
         law(await storage.put([], T0) == [], "putting nothing is answered with nothing")

@@ -10,7 +10,7 @@ from fanout.core.model import EndpointState, Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Put, Submission
 from fanout.plugin import Storage, feed_of
-from fanout.testing.storage_kit import ALICE, T0, Kit, device, law, lease_all, submission
+from fanout.testing.storage_kit import ALICE, T0, Kit, device, known, law, lease_all, submission
 
 _ANY: frozenset[Receive] = frozenset(("push", "signal"))
 
@@ -272,9 +272,7 @@ async def subscriptions_hear_of_changes_by_others(kit: Kit) -> None:
         two = (await subscribe(storage, name="b", token="2")).subscription
         bob = (await subscribe(storage, "bob", "c", "3")).subscription
         (put,) = await storage.put([_posting()], T0)
-        law(put.feed is not None and put.feed.item is not None, "a post comes to an item")
-        assert put.feed is not None
-        item = put.feed.id
+        item = known(put.feed, "a post comes to an item").id
 
         async def change(made: FeedChange, now: float) -> list[Put]:
             parts = [
@@ -312,9 +310,8 @@ async def subscriptions_that_fetched_get_no_fallback(kit: Kit) -> None:
         async def posted(now: float, external_id: str | None = None) -> tuple[str, str]:
             later = replace(submission(now=now, due_at=now + 60), audience=ios, follows=True, optional=True)
             puts = await storage.put([_posting(now, external_id), later], now)
-            law(bool(puts[1].id) and puts[0].feed is not None, f"the fallback is scheduled with the post: {puts}")
-            assert puts[0].feed is not None
-            return puts[0].feed.id, puts[1].id
+            law(bool(puts[1].id), f"the fallback is scheduled with the post: {puts}")
+            return known(puts[0].feed, "put answers with the result of a post").id, puts[1].id
 
         async def due(id: str, now: float) -> list[int]:
             await storage.expand("default", "apns", now, ahead=10)

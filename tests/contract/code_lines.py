@@ -35,10 +35,6 @@ ADDED = {
         23,
         "statements of SQLite that end chunks together with their notifications, and one batch of all that is asked in a turn of the loop",
     ),
-    "fanout/testing": (
-        60,
-        "the laws of a single send in one operation and one commit, and of content that is certain to fit",
-    ),
 }
 """How many lines more a folder is held to at most, and for what that `START` had nothing of. The table says what it has
 without them."""
