@@ -101,6 +101,35 @@ async def test_the_environment_names_several_hosts(server: PostgresServer, monke
             assert await storage.register([device("alice", "1")], T0)
 
 
+@pytest.mark.parametrize("hosts", [["one"], ["one", "two"]], ids=len)
+async def test_no_connection_is_left_by_a_caller_that_is_cancelled_at_each_pass(
+    hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a task group of anyio cancels: again and again, until the task has ended."""
+    monkeypatch.setattr(dialing, "STAGGER", 0)
+    for passes in range(30):
+        made: list[str] = []
+        dropped: list[str] = []
+
+        async def connect(host: str, made: list[str] = made) -> str:
+            for _ in range(4 if host == "one" else 6):
+                await asyncio.sleep(0)
+            made.append(host)
+            return host
+
+        caller = asyncio.ensure_future(dialing.race(hosts, connect, dropped.append, limit=60))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        while not caller.done():
+            caller.cancel()
+            await asyncio.sleep(0)
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+        kept = [] if caller.cancelled() else [caller.result()[1]]
+        assert sorted(made) == sorted(dropped + kept), passes
+
+
 async def test_an_attempt_that_is_cancelled_when_it_has_just_begun_leaves_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

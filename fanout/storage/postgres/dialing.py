@@ -39,6 +39,7 @@ async def race(
     waiting = list(hosts)
     under_way: dict[asyncio.Task[T], str] = {}
     errors: list[BaseException] = []
+    won: list[asyncio.Task[T]] = []
     try:
         async with asyncio.timeout(limit):
             while waiting or under_way:
@@ -49,29 +50,30 @@ async def race(
                     under_way, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
-                    host = under_way.pop(task)
                     error = task.exception()
                     if error is None:
-                        return host, task.result()
+                        won = [task]
+                        return under_way[task], task.result()
                     errors.append(error)
-    except TimeoutError:
-        if not errors:
-            raise
+                    del under_way[task]
+    except TimeoutError as late:
+        errors.append(late)
     finally:
         try:
-            for _ in range(_PASSES if under_way else 0):
+            for _ in range(_PASSES if len(under_way) > len(won) else 0):
                 await asyncio.sleep(0)
+            for task in won:
+                del under_way[task]
         finally:
+            # Nothing is awaited here: a caller in a task group of anyio is cancelled again at each pass of the loop.
             for task in under_way:
+                task.add_done_callback(lambda task: _unwanted(task, discard))
                 task.cancel()
-        for made in await asyncio.gather(*under_way, return_exceptions=True):
-            if not isinstance(made, BaseException):
-                discard(made)
-    raise max(errors, key=_telling)
+    # A server's own error tells more than that another was not to be reached.
+    raise max(errors, key=lambda error: (isinstance(error, asyncpg.PostgresError), isinstance(error, StorageError)))
 
 
-def _telling(error: BaseException) -> int:
-    """A server's own error tells more than that another was not to be reached."""
-    if isinstance(error, StorageError):
-        return 1
-    return 2 if isinstance(error, asyncpg.PostgresError) else 0
+def _unwanted(task: asyncio.Task[T], discard: Callable[[T], None]) -> None:
+    """The caller waits for this attempt no longer: close what it made."""
+    if not task.cancelled() and task.exception() is None:
+        discard(task.result())
