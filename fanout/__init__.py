@@ -79,26 +79,8 @@ _MODULES = {
     "core.secret": ("Secret",),
     "core.states": ("DeliveryState", "NotificationState", "Waiting"),
     "engine": ("Engine", "LiveEvent", "Receipt"),
-    "errors": (
-        "AddressInvalid",
-        "Backlogged",
-        "ConfigurationError",
-        "Conflict",
-        "EngineClosed",
-        "FanoutError",
-        "InvalidMessage",
-        "MessageTooLarge",
-        "NotFound",
-        "PluginError",
-        "StorageAbsent",
-        "StorageError",
-        "StorageFull",
-        "StorageRefused",
-        "StorageUnavailable",
-        "UsageError",
-        "WrongLoop",
-    ),
 }
+"""The modules of the public names; a name that none of these has is an error's (`fanout.errors`)."""
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -162,8 +144,8 @@ if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ou
             from importlib.metadata import version
 
             value: Any = version("fanout-push")
-        elif name in _HOME:
-            value = getattr(import_module(f"fanout.{_HOME[name]}"), name)
+        elif name in __all__:
+            value = getattr(import_module(f"fanout.{_HOME.get(name, 'errors')}"), name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

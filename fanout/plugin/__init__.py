@@ -3,14 +3,19 @@ through.
 
 A transport's modules import this module and nothing else of `fanout` (its `simulator.py` also `fanout.testing`). An
 entry point of the group `fanout.transports` or `fanout.storage` names a descriptor, which must be cheap to import: a
-heavy part is named by a "module:attribute" text and imported when first needed.
+heavy part is named by a "module:attribute" text and imported when first needed. All of `fanout.core.records` is here,
+and all of `fanout.http`.
 """
+
+# All of `fanout.core.records` and of `fanout.http` belongs to the contract:
+# ruff: noqa: F403, F405
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fanout.core import records
 from fanout.core.access import Grant, GrantKind
 from fanout.core.address import Address
 from fanout.core.alerts import CERTIFICATE_ALERTS, certificate_alert
@@ -49,30 +54,7 @@ from fanout.core.outcome import (
 )
 from fanout.core.policy import Policy, Retention
 from fanout.core.proxy import Egress, Proxy, direct, egress_of, place_of_url, way_to
-from fanout.core.records import (
-    AddressMoved,
-    Backlog,
-    Chunk,
-    Control,
-    EndpointColumns,
-    EndpointFilter,
-    EndpointGone,
-    EndpointRow,
-    Event,
-    Expired,
-    GateNote,
-    LeaseRequest,
-    Put,
-    Release,
-    RetryRow,
-    Settled,
-    Settlement,
-    Status,
-    Step,
-    Stored,
-    Submission,
-    Taken,
-)
+from fanout.core.records import *
 from fanout.core.run import Run
 from fanout.core.secret import KeyPair, Secret
 from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
@@ -113,35 +95,7 @@ from fanout.plugin.storage import (
 from fanout.plugin.transport import Context, Diagnosis, Divided, Fleetwide, Question, Transport, TransportPlugin
 
 if TYPE_CHECKING:
-    from fanout.http import (
-        Answers,
-        Fetched,
-        Forwarding,
-        GuardedResolver,
-        GuardedUrl,
-        H2Pool,
-        Head,
-        HostGuard,
-        HostRefused,
-        Http1Client,
-        Http1Settings,
-        NotPublic,
-        PoolSettings,
-        PoolStats,
-        RequestFailed,
-        Requests,
-        Resolver,
-        Response,
-        RunAnswers,
-        Token,
-        TokenError,
-        TokenSource,
-        client_tls,
-        fetch_token,
-        literal,
-        read_token,
-        unanswered,
-    )
+    from fanout.http import *
 
 __all__ = [
     "ACCEPTED",
@@ -157,18 +111,14 @@ __all__ = [
     "Action",
     "Address",
     "AddressInvalid",
-    "AddressMoved",
     "AllowedHost",
     "Answers",
     "Audience",
     "Audit",
-    "Backlog",
-    "Chunk",
     "Clock",
     "ConfigurationError",
     "ContentRefused",
     "Context",
-    "Control",
     "ControlPart",
     "Deferred",
     "Delivery",
@@ -178,13 +128,7 @@ __all__ = [
     "Divided",
     "Egress",
     "Endpoint",
-    "EndpointColumns",
-    "EndpointFilter",
-    "EndpointGone",
-    "EndpointRow",
     "EndpointState",
-    "Event",
-    "Expired",
     "Feed",
     "FeedChange",
     "FeedItem",
@@ -196,7 +140,6 @@ __all__ = [
     "Fleet",
     "Fleetwide",
     "Forwarding",
-    "GateNote",
     "Gone",
     "Grant",
     "GrantKind",
@@ -211,7 +154,6 @@ __all__ = [
     "Inbox",
     "InvalidMessage",
     "KeyPair",
-    "LeaseRequest",
     "Message",
     "MessageTooLarge",
     "Misconfigured",
@@ -225,19 +167,16 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "Proxy",
-    "Put",
     "PutAndLease",
     "Question",
     "QueuePart",
     "Registration",
     "Rejected",
-    "Release",
     "RequestFailed",
     "Requests",
     "Resolver",
     "Response",
     "Retention",
-    "RetryRow",
     "Run",
     "RunAnswers",
     "Scope",
@@ -245,11 +184,7 @@ __all__ = [
     "SealRecord",
     "Sealer",
     "Secret",
-    "Settled",
-    "Settlement",
     "SharedToken",
-    "Status",
-    "Step",
     "Storage",
     "StorageContext",
     "StorageError",
@@ -257,12 +192,9 @@ __all__ = [
     "StoragePlugin",
     "StorageRefused",
     "StorageUnavailable",
-    "Stored",
-    "Submission",
     "Subscribed",
     "Subscription",
     "SubscriptionRequest",
-    "Taken",
     "Target",
     "Throttled",
     "Token",
@@ -298,6 +230,7 @@ __all__ = [
     "unanswered",
     "way_to",
 ]
+__all__ += records.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -68,8 +68,8 @@ class Engine(Background):
             ```
         """
         inner = self._use()
-        receipt = self._call(inner.send(notification, target, app=app, at=at, idempotency_key=idempotency_key))
-        return Receipt(self, receipt)
+        made = self._call(inner.send(notification, target, app=app, at=at, idempotency_key=idempotency_key))
+        return Receipt(made.id, made.total, made.replayed, self)
 
     def send_many(self, batch: Iterable[tuple[Notification, Target | str]], *, app: str = "default") -> list[Receipt]:
         """Accept many notifications in one commit: all of them, or none and an exception.
@@ -91,8 +91,8 @@ class Engine(Background):
             engine.send_many([(Notification(title=f"Hello {name}"), f"user:{name}") for name in ("alice", "bob")])
             ```
         """
-        inner = self._use()
-        return [Receipt(self, receipt) for receipt in self._call(inner.send_many(list(batch), app=app))]
+        made = self._call(self._use().send_many(list(batch), app=app))
+        return [Receipt(each.id, each.total, each.replayed, self) for each in made]
 
     def status(self, id: str) -> Status:
         """The state of a notification.

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from fanout.core.records import Status
 from fanout.sync.background import Background
 
-if TYPE_CHECKING:
-    from fanout import engine as asynchronous
-
 __all__ = ["Receipt"]
 
 
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """A notification that was accepted durably: made by an `engine` of the asynchronous `receipt`."""
+    """A notification that was accepted durably.
 
-    __slots__ = ("_engine", "_receipt")
+    Attributes:
+        id: The notification's id; the earlier one's where `replayed`.
+        total: The number of its deliveries; None while a topic or broadcast is still to expand or the due time to come.
+        replayed: Whether the idempotency key was known, so that nothing new was stored.
+    """
 
-    def __init__(self, engine: Background, receipt: asynchronous.Receipt) -> None:
-        self._engine = engine
-        self._receipt = receipt
-
-    @property
-    def id(self) -> str:
-        """The notification's id."""
-        return self._receipt.id
-
-    @property
-    def total(self) -> int | None:
-        """The number of deliveries; None while a topic or broadcast is still to expand."""
-        return self._receipt.total
-
-    @property
-    def replayed(self) -> bool:
-        """Whether the idempotency key was known, so that `id` is the earlier notification's."""
-        return self._receipt.replayed
+    id: str
+    total: int | None
+    replayed: bool
+    _engine: Background = field(repr=False, compare=False)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Wait until every delivery has ended.
@@ -97,6 +85,3 @@ class Receipt:
             ```
         """
         return self._engine._call(self._engine._use().cancel(self.id))
-
-    def __repr__(self) -> str:
-        return f"Receipt(id={self.id!r}, total={self.total}, replayed={self.replayed})"

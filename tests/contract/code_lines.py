@@ -30,7 +30,6 @@ ORIENTATION = "48a4b63"
 LIMITS = {"fanout/storage": 0.70, "fanout/testing": 0.58}
 """The share of its lines at `START` that a folder may have; all others may have as many."""
 ADDED = {
-    "fanout": (31, "the files of fanout.sync, which are short although each of its calls has an example"),
     "fanout/storage": (
         23,
         "statements of SQLite that end chunks together with their notifications, and one batch of all that is asked in a turn of the loop",

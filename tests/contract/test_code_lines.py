@@ -27,7 +27,7 @@ from .code_lines import (
 )
 
 HELD = (
-    "fanout", "fanout/_pyinstaller", "fanout/cli", "fanout/client", "fanout/config", "fanout/enqueue", "fanout/metrics",
+    "fanout", "fanout/_pyinstaller", "fanout/cli", "fanout/client", "fanout/config", "fanout/enqueue", "fanout/metrics", "fanout/plugin",
     "fanout/storage", "fanout/testing",
     "transports/fanout_apns", "transports/fanout_fcm", "transports/fanout_webpush", "transports/fanout_wns",
 )  # fmt: skip
