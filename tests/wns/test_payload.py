@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import Action, InvalidMessage, MessageTooLarge, Notification
@@ -265,6 +265,7 @@ def test_any_collapse_key_has_a_legal_tag(key: str) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
+@example("", "", {"\ufffe": "\uffff"})
 @given(
     st.text(max_size=80), st.text(max_size=80), st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=3)
 )
@@ -280,3 +281,10 @@ def test_any_text_comes_out_as_it_went_in_or_is_refused(title: str, body: str, d
         text.replace("\r\n", "\n").replace("\r", "\n") for text in (title, body)
     ]
     assert orjson.loads(root.attrib["launch"]) == {**data, "fanout": {"id": ID}}
+
+
+def test_what_json_may_hold_and_xml_may_not_arrives_with_an_action_too() -> None:
+    message = encode(note(title="t", data={"\ufffe": "\uffff"}, actions=[Action(id="yes", title="Yes")]), {})
+    action = ET.fromstring(message.body).find("actions/action")
+    assert action is not None
+    assert orjson.loads(action.attrib["arguments"])["\ufffe"] == "\uffff"

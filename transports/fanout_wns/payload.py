@@ -217,12 +217,12 @@ def _action(notification: Notification, action: Action) -> dict[str, str]:
     if action.url is not None:
         return {**common, "arguments": _clean("an action's url", action.url), "activationType": "protocol"}
     about = {"fanout": {"id": notification.id, "action": action.id}}
-    return {**common, "arguments": _json({**_data(notification), **about}).decode(), "activationType": "foreground"}
+    return {**common, "arguments": _arguments({**_data(notification), **about}), "activationType": "foreground"}
 
 
 def _launch(notification: Notification) -> str:
     """The arguments that the app is given when the notification is pressed."""
-    return _json({**_data(notification), "fanout": _about(notification)}).decode()
+    return _arguments({**_data(notification), "fanout": _about(notification)})
 
 
 def _data(notification: Notification) -> Mapping[str, Any]:
@@ -282,6 +282,11 @@ def _clean(name: str, text: str) -> str:
     if _NOT_XML.search(text):
         raise InvalidMessage(f"{name} holds a control character that XML cannot express: take it out.")
     return text
+
+
+def _arguments(values: Mapping[str, Any]) -> str:
+    """JSON for an attribute. JSON itself may hold U+FFFE and U+FFFF, and XML not: they are escaped as JSON allows."""
+    return _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", _json(values).decode())
 
 
 def _json(values: Mapping[str, Any]) -> bytes:
