@@ -143,7 +143,7 @@ def _sides(revision: str, tree: Path, pythons: Sequence[str]) -> list[Side]:
     for python in pythons:
         path = str(Path(python).absolute())  # a side runs in its own folder
         try:
-            build = Side("", tree, path).ask(_ABOUT)
+            build = Side("", ROOT, path).ask(_ABOUT)
         except (OSError, RuntimeError) as error:
             raise LookupError(
                 f"--python {python}: no interpreter that can run the benchmarks ({str(error).strip().splitlines()[-1]}). "

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 from benchmarks import svg
 from benchmarks.row import Row, number
+from fanout.cli.interpreter import present
 
 __all__ = [
-    "FOLDER", "build", "fill", "fill_tables", "interpreter", "machine", "markdown", "picture_name", "pictures", "read", "today", "write",
+    "FOLDER", "fill", "fill_tables", "interpreter", "machine", "markdown", "picture_name", "pictures", "read", "today", "write",
 ]  # fmt: skip
 
 FOLDER = Path("bench-results")
@@ -29,31 +29,12 @@ def machine() -> dict[str, Any]:
     """The machine that the figures depend on, without a name that would tell its owner."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "build": build(str(sysconfig.get_config_var("CONFIG_ARGS") or "")),
+        "build": present(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _model(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def build(arguments: str) -> str:
-    """How an interpreter was built, by the arguments of its `configure`: one without PGO and LTO is slower by as much
-    as a version.
-
-    A distribution's packaging may optimize by rules of its own (Debian's does), of which `configure` is not told.
-    """
-    words = set(arguments.replace("'", " ").split())
-    optimized = "--enable-optimizations" in words
-    linked = any(word.startswith("--with-lto") and word != "--with-lto=no" for word in words)
-    if not optimized and not linked and "--prefix=/usr" in words:
-        return "of the distribution"
-    return {
-        (True, True): "with PGO and LTO",
-        (True, False): "with PGO, without LTO",
-        (False, True): "with LTO, without PGO",
-        (False, False): "without PGO and LTO" if words else "of unknown build",
-    }[optimized, linked]
 
 
 def interpreter(about: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fanout.bootstrap import Parts, SystemClock, prepare, ways_of
+from fanout.cli import interpreter
 from fanout.cli.contents import reserved_tags, strangers
 from fanout.cli.doctor_files import exposed
 from fanout.cli.findings import Finding, show
@@ -77,15 +78,15 @@ async def examine(config: Path | None, registry: Registry, *, beside: bool = Fal
     `beside` a running engine the gateways of bindings are left out, which it asks itself, and the database is read at
     leisure.
     """
+    yield interpreter.found()
     for plugin in registry.list(load=True):
         yield _plugin(plugin, registry)
     environ = Asked(os.environ)
     try:
         document = find_document(config, environ, thorough=True)
     except ConfigurationError as error:
-        syntax = re.search(
-            r"at line (\d+)", str(error)
-        )  # a file that is no TOML has one fault, behind which nothing can be read
+        # A file that is no TOML has one fault, behind which nothing can be read.
+        syntax = re.search(r"at line (\d+)", str(error))
         yield Finding("configuration", str(config or ""), str(error), code=2, line=int(syntax[1]) if syntax else None)
         return
     lines = _lines(document)

@@ -15,7 +15,6 @@ from benchmarks import figures
 from benchmarks.contenders import rivals
 from benchmarks.contenders.driven import started
 from benchmarks.contenders.rivals import Absent, Rival, built, present
-from benchmarks.results import build
 from benchmarks.row import Row
 
 ALL = [each for each in vars(rivals).values() if isinstance(each, Rival)]
@@ -104,23 +103,6 @@ def test_a_driver_that_ends_leaves_its_last_words(tmp_path: Path) -> None:
         started("theirs", tmp_path, command, {"requests": 10, "fails": True}) as driver,
     ):
         driver.run(lambda: 0.0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("'--enable-optimizations' '--with-lto' '--prefix=/usr'", "with PGO and LTO"),
-        ("'--with-lto=thin' '--enable-optimizations'", "with PGO and LTO"),
-        ("'--enable-optimizations' '--with-lto=no'", "with PGO, without LTO"),
-        ("'--with-lto=full'", "with LTO, without PGO"),
-        ("'--prefix=/somewhere'", "without PGO and LTO"),
-        ("'--enable-shared' '--prefix=/usr' '--enable-ipv6'", "of the distribution"),
-        ("'--prefix=/usr' '--enable-optimizations'", "with PGO, without LTO"),
-        ("", "of unknown build"),
-    ],
-)
-def test_the_build_of_an_interpreter_is_named(arguments: str, said: str) -> None:
-    assert build(arguments) == said
 
 
 def test_the_readme_shows_them_where_they_were_measured() -> None:
