@@ -70,14 +70,14 @@ def files_of(revision: str, folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What takes a turn: the revision in a folder, under an interpreter. `name` stands in the rows."""
+    """One contender: the revision in a folder, under an interpreter. `name` stands in the rows."""
 
     name: str
     tree: Path
     python: str = sys.executable
 
     def ask(self, *words: str) -> Any:
-        """What a program of this side prints in its last line, read as JSON. Raises `RuntimeError` with the end of its
+        """The JSON of the last line that a program of this side prints. Raises `RuntimeError` with the end of its
         errors."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(self.tree / source) for source in _SOURCES)}
         ended = subprocess.run(
@@ -136,7 +136,7 @@ def _rounds(
 
 
 def _sides(revision: str, tree: Path, pythons: Sequence[str]) -> list[Side]:
-    """This checkout, and what it is compared with. Raises `LookupError` for an interpreter that does not run."""
+    """This checkout first, its contenders behind it. Raises `LookupError` for an interpreter that does not run."""
     sides = [Side("this checkout", ROOT)]
     if not pythons:
         return [*sides, Side(revision, tree)]
@@ -154,7 +154,7 @@ def _sides(revision: str, tree: Path, pythons: Sequence[str]) -> list[Side]:
 
 
 def _number(word: str) -> tuple[str, float]:
-    """NAME=NUMBER of `--set`; whole where it is written whole."""
+    """NAME=NUMBER of `--set`; an integer without a point."""
     name, _, value = word.partition("=")
     return name, float(value) if "." in value else int(value)
 
