@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
 from fanout.core.model import Notification, Target
@@ -18,7 +19,7 @@ from fanout.plugin import Policy, Rejected, StorageContext
 from fanout.storage.postgres import pool
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.scripted import ScriptedTransport
-from fanout.testing.storage_kit import T0, device
+from fanout.testing.storage_kit import T0, device, submission
 from fanout_kit.postgres import PostgresServer
 
 from .conftest import Databases
@@ -192,6 +193,55 @@ async def test_a_role_that_owns_an_empty_schema_and_may_not_make_one(server: Pos
     place.sql("CREATE SCHEMA fanout AUTHORIZATION {role}", place.name)
     async with worker(place.url()) as (engine, transport):
         await _delivered(engine, transport)
+
+
+async def test_calls_that_are_given_up_keep_their_connections_and_no_more_are_made(server: PostgresServer) -> None:
+    """The server goes on waiting for a lock after its client has gone: other programs of the server need those
+    places."""
+    place = Place(server)
+    async with PostgresStorage(place.url(pool=2).partition(":")[2], StorageContext(clock=Clock())) as storage:
+        await storage.register([device("alice", "1")], time.time())
+        holder = await asyncpg.connect(place.server.url(place.name))
+        observer = await asyncpg.connect(place.server.url(place.name))
+        await holder.execute("BEGIN; LOCK TABLE fanout.endpoint")
+        waits = "SELECT array_agg(pid) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
+        seen: set[int] = set()
+        most = 0
+        for number in range(5):
+            call = asyncio.ensure_future(storage.register([device("alice", str(number))], time.time()))
+            while not (waiting := set(await observer.fetchval(waits, place.role) or ()) - seen):
+                await asyncio.sleep(0)
+            seen |= waiting
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            most = max(most, await observer.fetchval(sessions, place.role))
+        assert most <= 2
+        await holder.close()
+        await observer.close()
+        await storage.register([device("alice", "2")], time.time())
+
+
+async def test_a_commit_that_is_ended_before_the_others_are_told_is_looked_up(server: PostgresServer) -> None:
+    """It was made: its caller must not be told that nothing was stored, nor another worker take a settled lease."""
+    place = Place(server)
+    async with PostgresStorage(place.url(pool=2).partition(":")[2], StorageContext(clock=Clock())) as storage:
+        await storage.register([device("alice", "1")], time.time())
+        operator = await asyncpg.connect(place.server.url(place.name))
+        observer = await asyncpg.connect(place.server.url(place.name))
+        await operator.execute("BEGIN; ALTER SEQUENCE fanout.changed CYCLE")
+        sub = submission()
+        call = asyncio.ensure_future(storage.put([sub], time.time()))
+        waits = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock' AND query LIKE '%changed%'"
+        while (pid := await observer.fetchval(waits, place.role)) is None:
+            await asyncio.sleep(0)
+        await observer.execute(f"SELECT pg_cancel_backend({pid})")
+        await operator.execute("ROLLBACK")
+        (put,) = await call
+        assert (put.id, put.replayed) == (sub.id, False)
+        assert await observer.fetchval("SELECT count(*) FROM fanout.notification") == 1
+        await operator.close()
+        await observer.close()
 
 
 # -- what cannot be held

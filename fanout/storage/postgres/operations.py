@@ -381,10 +381,12 @@ class Database:
                 self._pool.linger(connection, answer)
             raise
         except asyncpg.PostgresError as error:
-            # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
-            done = not last.endswith(self._commit) or connection.is_in_transaction()
-            if done or getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
+            if not last.endswith(self._commit) or connection.is_in_transaction():
                 raise
+            # Of COMMIT itself there is no such error: no trigger and no constraint of these tables is deferred.
+            if getattr(error, "sqlstate", None) not in ("42501", "42P01", "3F000"):
+                # Ended between the two (a timeout, an operator), or before the first: it is looked up.
+                raise ConnectionAbortedError("a commit was not heard to its end") from None
         if connection in self._pool.warned:
             # An operator has ended that wait (pg_cancel_backend): the server has it, and perhaps no other ever will.
             raise ConnectionAbortedError("a commit was not waited for")

@@ -30,6 +30,8 @@ _CONNECT_TIMEOUT = 5
 _CLOSE_TIMEOUT = 2.0
 _CLOSE_LIMIT = 20.0
 """Seconds for which the closing of a pool waits for calls that are under way: as long as one may take."""
+_ENDED = 16.0
+"""Seconds after which the server has ended a statement by itself (`statement_timeout`), and one more."""
 _log = logging.getLogger("fanout.postgres")
 _CLOSED = "The storage is closed: use it inside its `async with`."
 _SILENCE = 4_000
@@ -58,6 +60,7 @@ class Pool:
         self.warned: WeakSet[Connection] = WeakSet()
         """Connections on which the server has warned of something."""
         self._lingering: set[Connection] = set()
+        self._given_up: dict[Connection, asyncio.Task[None]] = {}
         self.last: Greeting | None = None
         """The greeting of the latest connection."""
         self._failure: Exception | None = None
@@ -73,6 +76,8 @@ class Pool:
         if self._closed:
             return
         self._closed = True
+        for connection in self._given_up:
+            connection.terminate()
         busy = 0
         try:
             with contextlib.suppress(TimeoutError):
@@ -124,8 +129,17 @@ class Pool:
         answer.add_done_callback(answered)
 
     def give(self, connection: Connection, *, sound: bool) -> None:
-        """Return a connection. A connection that is not sound is thrown away."""
+        """Return a connection. A connection that is not sound is thrown away.
+
+        One whose caller is being cancelled counts as in use until the server has ended its statement, as the driver has
+        asked it to: dropped at once, the session would keep its place there, waiting for a lock perhaps, while others
+        are made beside it.
+        """
         if connection in self._lingering:
+            return
+        task = asyncio.current_task()
+        if task and task.cancelling() and not (sound or self._closed or connection.is_closed()):
+            self._given_up[connection] = asyncio.create_task(self._wind_up(connection))
             return
         self._room.release()
         self._used.discard(connection)
@@ -134,6 +148,13 @@ class Pool:
             self._free.append(connection)
         else:
             connection.terminate()
+
+    async def _wind_up(self, connection: Connection) -> None:
+        with contextlib.suppress(Exception):
+            await connection.execute("ROLLBACK", timeout=_ENDED)
+        connection.terminate()  # the request to end the statement may still be on its way, and would end another one
+        del self._given_up[connection]
+        self.give(connection, sound=False)
 
     def drop_free(self) -> None:
         """A connection was lost: a free connection was probably lost too, and may not know it."""
