@@ -199,6 +199,18 @@ class Codec(Inbound):
             self.outflow.drop(stream)
             self.out.append(rst_stream(stream, code))
 
+    def expire(self, stream: int) -> None:
+        """Reset a stream whose answer did not end within its deadline. Its token is given back, where the
+        stream is open."""
+        token, known = self.streams.get(stream), self.known(stream)
+        self.cancel(stream)
+        if token is None:
+            return
+        if known is not None:
+            self.answered.append((token, known))
+        else:
+            self.failed.append((token, RequestFailed("unknown", "timeout")))
+
     def ping(self, payload: bytes) -> None:
         """Send a PING of 8 bytes; `pinged` is None again once it is answered."""
         self.pinged = payload
@@ -212,7 +224,7 @@ class Codec(Inbound):
         return data
 
     def close(self, reason: str, *, code: int | None = None, debug: bytes = b"", own: bool = False) -> None:
-        """The connection is over: fail every request that is left. With `code`, a GOAWAY is left to be written, and
+        """The connection is over: fail every request that is left and has no status of success (`known`). With `code`, a GOAWAY is left to be written, and
         nothing else: requests that were not taken yet have just been reported as not sent. `own`: this side closes it,
         for no fault of the peer's.
         """
@@ -220,6 +232,10 @@ class Codec(Inbound):
             return
         self.closed = True
         for stream, token in self.streams.items():
+            known = self.known(stream)
+            if known is not None:
+                self.answered.append((token, known))
+                continue
             whole = stream < self._taken and stream not in self.outflow.waiting
             # A gateway that says why it hangs up says it in the GOAWAY before.
             failure = RequestFailed(

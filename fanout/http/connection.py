@@ -17,7 +17,6 @@ from fanout.http.buffers import Buffered
 from fanout.http.codec import Codec, Requests
 from fanout.http.dial import DialFailed
 from fanout.http.frames import LAST_STREAM, ErrorCode
-from fanout.http.response import RequestFailed
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of
 from fanout.http.upkeep import Health, Heartbeat, Marks
@@ -163,12 +162,8 @@ class Connection(Buffered):
         codec = self.codec
         codec.receive(data)
         if codec.taken or codec.answered:
-            taken, codec.taken = codec.taken, []
-            answered, codec.answered = codec.answered, []
             self._answered = codec.next_stream
-            hand_over(self._loop, taken, answered)
-            if not self.proved or self.alone:
-                self._prove(bool(taken) or any(response.status not in (401, 403) for _, response in answered))
+            self._hand_over()
         if codec.failed:
             self._fail()
         if codec.out:
@@ -380,6 +375,14 @@ class Connection(Buffered):
                     self._transport.write(self.codec.take())
                 self._transport.close()
 
+    def _hand_over(self) -> None:
+        codec = self.codec
+        taken, codec.taken = codec.taken, []
+        answered, codec.answered = codec.answered, []
+        hand_over(self._loop, taken, answered)
+        if not self.proved or self.alone:
+            self._prove(bool(taken) or any(response.status not in (401, 403) for _, response in answered))
+
     def _prove(self, known: bool) -> None:
         """It answers. `known`: the credential is one that the gateway knows."""
         if self.alone and known:
@@ -390,6 +393,9 @@ class Connection(Buffered):
             self._owner.connection_proved(self)
 
     def _fail(self) -> None:
+        """Give back the requests whose answers will not come, or not end."""
+        if self.codec.answered:
+            self._hand_over()
         failures, self.codec.failed = self.codec.failed, []
         if failures:
             failed(self._loop, failures, self._stats)
@@ -413,10 +419,7 @@ class Connection(Buffered):
         self.mute = self.mute or any(self._served <= stream < bound for stream in expired)
         for stream in expired:
             own.pop(stream, None)
-            token = self.codec.streams.get(stream)
-            if token is not None:
-                self.codec.cancel(stream)
-                self.codec.failed.append((token, RequestFailed("unknown", "timeout")))
+            self.codec.expire(stream)
         self._fail()
         if len(own) > 2 * len(self.codec.streams) + 64:
             self.deadlines = {stream: deadline for stream, deadline in own.items() if stream in self.codec.streams}

@@ -28,7 +28,7 @@ from fanout.http.frames import (
     window_update,
 )
 from fanout.http.hpack_encoder import HeadTable
-from fanout.http.response import NotAResponse, RequestFailed, Response, sound, status_of
+from fanout.http.response import NotAResponse, RequestFailed, Response, sound, status_if_any, status_of
 from fanout.http.sending import Outflow
 from fanout.http.states import ON_STREAM, Action, Got, StreamState
 
@@ -236,13 +236,8 @@ class Inbound:
         that."""
         if self._state(stream) is StreamState.RECEIVING:
             self._finish(stream)
-        elif stream in self.streams:
-            try:
-                status = status_of(block)
-            except ValueError:
-                return
-            if status >= 200:
-                self._finish(stream, Response(status, b"", block))
+        elif stream in self.streams and (status := status_if_any(block)) >= 200:
+            self._finish(stream, Response(status, b"", block))
 
     def _on_rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
         code = _u32(payload)
@@ -384,10 +379,23 @@ class Inbound:
         code: int | None = None,
         cause: str = "",
     ) -> None:
-        token = self.streams.pop(stream)
+        token, known = self.streams.pop(stream), self.known(stream)
         self.partial.pop(stream, None)
         self.outflow.drop(stream)
-        self.failed.append((token, RequestFailed(sent, reason, debug, code, cause=cause)))
+        if known is not None:
+            self.answered.append((token, known))
+        else:
+            self.failed.append((token, RequestFailed(sent, reason, debug, code, cause=cause)))
+
+    def known(self, stream: int) -> Response | None:
+        """The answer to a request whose response began and will not end: a status of success alone says that the
+        message was taken. A refusal without its body may have lost its reason, and a request is tried again then."""
+        block, part = self.assembling, self.partial.get(stream)
+        if part is None and block is not None and block.stream == stream and stream in self.streams:
+            part = Partial(status_if_any(bytes(block.data)), bytes(block.data), 0)
+        if part is None or not 200 <= part.status < 300:
+            return None
+        return Response(part.status, bytes(part.body), part.block)
 
     def _give_up(self, stream: int, code: int, reason: str) -> None:
         self._fail(stream, "unknown", reason, code=code)

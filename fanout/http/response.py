@@ -10,7 +10,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Literal, TypedDict
 
-__all__ = ["NotAResponse", "RequestFailed", "Response", "decode_block", "sound", "status_of"]
+__all__ = ["NotAResponse", "RequestFailed", "Response", "decode_block", "sound", "status_if_any", "status_of"]
 
 _SHORT = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 """The statuses of the static table (RFC 7541, appendix A) as indexed fields of one byte."""
@@ -147,6 +147,14 @@ def status_of(block: bytes) -> int:
                 _seen[field] = status
         return status
     return _status_field(decode_block(block))
+
+
+def status_if_any(block: bytes) -> int:
+    """The same of a block that may be broken or incomplete; 0 without a status."""
+    try:
+        return status_of(block)
+    except ValueError:
+        return 0
 
 
 def _status_field(fields: list[tuple[str, str]]) -> int:

@@ -123,7 +123,7 @@ def test_a_stream_that_ends_frees_nothing_twice() -> None:
 def test_only_a_refusal_says_that_nothing_was_done(code: int, begun: bool, expected: tuple[str, str]) -> None:
     codec = opened()
     if begun:
-        codec.receive(frame(FrameType.HEADERS, END_HEADERS, 1, OK))
+        codec.receive(frame(FrameType.HEADERS, END_HEADERS, 1, b"\x8c"))  # 400
     codec.receive(rst_stream(1, code))
     failure = results(codec)[1]
     assert isinstance(failure, RequestFailed)

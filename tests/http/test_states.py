@@ -11,6 +11,7 @@ from fanout.http.states import ON_STREAM, Action, Got, StreamState
 
 HEAD = Head("POST", "https", "gateway.test")
 EARLY_HINTS = b"\x08\x03103"
+GONE = b"\x08\x03410"
 TRAILER = b"\x00\x05grade\x01a"
 
 FRAMES = {
@@ -39,7 +40,8 @@ def codec_in(state: StreamState) -> tuple[Codec, int]:
     if state is StreamState.IDLE:
         return codec, codec.next_stream
     if state is StreamState.RECEIVING:
-        codec.receive(FRAMES[Got.HEADERS](stream))
+        # A refusal: a status of success stands, however its answer ends (`test_begun_answers`).
+        codec.receive(frame(FrameType.HEADERS, END_HEADERS, stream, GONE))
     elif state is StreamState.CLOSED:
         codec.receive(FRAMES[Got.HEADERS_END](stream))
         codec.answered.clear()

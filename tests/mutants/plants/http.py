@@ -35,9 +35,16 @@ PLANTS = [
     Plant(
         "what was read is answered inside of the connection, and again where that raises",
         "fanout/http/connection.py",
-        "            answered, codec.answered = codec.answered, []\n",
-        "            answered = codec.answered\n",
+        "        answered, codec.answered = codec.answered, []\n",
+        "        answered = codec.answered\n",
         "tests/http/test_runs.py",
+    ),
+    Plant(
+        "a status of success is forgotten where its answer breaks off",
+        "fanout/http/inbound.py",
+        "if part is None or not 200 <= part.status < 300:",
+        "if part is None or part.status:",
+        "tests/http/test_begun_answers.py",
     ),
     Plant(
         "the pause between two connects refuses requests",
