@@ -9,7 +9,7 @@ WORKERS ?= 6
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test suite collected docs lint type mypy pyright check bench bench-all bench-compare soak faults faults-short flaky mutants test-floors test-pythons clean
+.PHONY: demo test suite docs lint type mypy pyright check bench bench-all bench-compare soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -27,8 +27,8 @@ test: $(STAMP)
 	$(MAKE) -j 4 lint mypy pyright suite
 
 # Tests that call make must not take part in the -j of `test`.
-suite: collected
-	MAKEFLAGS= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+suite: $(STAMP)
+	MAKEFLAGS= $(BIN)/python -m pytest -q -p tests.side_by_side.plugin --processes $(WORKERS)
 
 $(DOCS): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -37,10 +37,6 @@ $(DOCS): pyproject.toml constraints.txt | $(BIN)/python
 # Into site/, without the network; a dead link fails it.
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-
-# Asserts are rewritten once here, and not by each of the processes of the run at its start. What cannot be collected the run says.
-collected: $(STAMP)
-	@$(BIN)/python -m pytest -q --collect-only >/dev/null 2>&1 || true
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
