@@ -22,13 +22,14 @@ from fanout.engine import Engine
 from fanout.errors import ConfigurationError, FanoutError
 from fanout.plugin import Clock
 from fanout.registry import Registry
+from fanout.service.application import Application
 from fanout.service.auth import Authenticator
 from fanout.service.auth.loopback import LoopbackCallers
 from fanout.service.call import Authenticates, Service
 from fanout.service.docs import describe
 from fanout.service.feed import FeedService, FeedSettings
 from fanout.service.following import feed_limits
-from fanout.service.front import Fast, Front, answer_error
+from fanout.service.front import Fast, answer_error
 from fanout.service.graph import routes as graph
 from fanout.service.security import SecurityEvents
 from fanout.service.v1 import (
@@ -122,7 +123,7 @@ def create_app(
         async with service:
             yield
 
-    app = FastAPI(
+    app = Application(
         title="fanout",
         version=version("fanout-push"),
         description=_ABOUT,
@@ -173,7 +174,7 @@ def create_app(
     )
     fast: dict[tuple[str, str], Fast] = {("POST", "/v1/notifications"): notifications.post_notification}
     fast |= {("POST", path): graph.post_notification for path in graph.fast_paths()}
-    app.add_middleware(Front, service=service, fast=fast, public=(*web.PATHS, *reference.PATHS))
+    app.add_front(service=service, fast=fast, public=(*web.PATHS, *reference.PATHS))
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

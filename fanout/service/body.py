@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from typing import Any
 
 from fanout.config import Limits
+from fanout.service.begun import Begun
 from fanout.service.errors import Refused
 
 __all__ = ["ClientGone", "Headers", "Inflater", "read_body", "read_stream"]
@@ -49,23 +50,31 @@ async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes
 
 
 async def _whole(receive: Receive, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+    first = Begun(receive())
+    if first.ended and not first.result.get("more_body"):
+        return _piece(first.result, 0, limit)
     try:
         async with asyncio.timeout(_PATIENCE):
-            while True:
+            message = await first
+            parts = [_piece(message, 0, limit)]
+            size = len(parts[0])
+            while message.get("more_body"):
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size > limit:
-                    raise _too_large(limit)
-                if not message.get("more_body"):
-                    return b"".join((*parts, piece)) if parts else bytes(piece)
-                parts.append(piece)
+                parts.append(_piece(message, size, limit))
+                size += len(parts[-1])
     except TimeoutError:
         raise _too_slow() from None
+    return b"".join(parts)
+
+
+def _piece(message: Mapping[str, Any], before: int, limit: int) -> bytes:
+    """The bytes of one message of a body, of which so many came before. Raises `Refused` 413, and `ClientGone`."""
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    piece = message.get("body", b"")
+    if before + len(piece) > limit:
+        raise _too_large(limit)
+    return bytes(piece)
 
 
 async def read_stream(receive: Receive, headers: Headers, limits: Limits) -> AsyncIterator[bytes]:
@@ -75,9 +84,13 @@ async def read_stream(receive: Receive, headers: Headers, limits: Limits) -> Asy
     size, left = 0, _PATIENCE
     while True:
         began = _now()
+        asked = Begun(receive())
         try:
-            async with asyncio.timeout(left):
-                message = await receive()
+            if asked.ended:
+                message = asked.result
+            else:
+                async with asyncio.timeout(left):
+                    message = await asked
         except TimeoutError:
             raise _too_slow() from None
         left = min(_PATIENCE, left - (_now() - began) + len(message.get("body", b"")) / _SLOWEST)

@@ -21,6 +21,7 @@ from fanout.metrics.readiness import Readiness
 from fanout.plugin import Clock
 from fanout.service.auth import Authenticator, Caller
 from fanout.service.auth.granted import Granted
+from fanout.service.begun import Begun
 from fanout.service.body import Headers, Receive, read_body
 from fanout.service.edge import Edge
 from fanout.service.errors import Problem, Refused, envelope
@@ -253,14 +254,11 @@ class Call:
         for _ in range(_ARRIVED):
             if not self.unread:
                 break
-            step = self._receive().__await__()
-            try:
-                next(step)
-            except StopIteration as done:
-                self.unread = bool(done.value.get("more_body"))
-            else:
-                step.close()  # it waits for the client
+            asked = Begun(self._receive())
+            if not asked.ended:
+                asked.close()  # it waits for the client
                 break
+            self.unread = bool(asked.result.get("more_body"))
         return self.unread
 
     @property

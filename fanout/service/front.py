@@ -56,21 +56,25 @@ class Front:
         self, app: ASGIApp, *, service: Service, fast: Mapping[tuple[str, str], Fast], public: tuple[str, ...] = ()
     ) -> None:
         self._app = app
-        self._service = service
+        self.service = service
         self._fast = fast
         self._public = public
         # Before a caller is asked for: a browser asks beforehand without a credential, and must be able to read
         # refusals.
         self._pages = _Pages(self._inside, service)
 
+    def answers(self, scope: Scope) -> bool:
+        """Whether a request is one of `fast`, as far as its scope tells that before it is judged."""
+        return (scope["method"], scope["path"]) in self._fast and not scope.get("root_path")
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        call = Call(self._service, scope, receive)
+        call = Call(self.service, scope, receive)
         try:
-            call.enter(read_request(scope, self._service.edge))
+            call.enter(read_request(scope, self.service.edge))
         except Refused as error:
             problem = problem_of(error)
             _tell(call, problem, scope)
@@ -81,7 +85,7 @@ class Front:
         scope["headers"] = list(call.asked)
         scope["fanout.call"] = call
         try:
-            await (self._pages if self._service.settings.origins else self._inside)(scope, receive, send)
+            await (self._pages if self.service.settings.origins else self._inside)(scope, receive, send)
         finally:
             del scope["fanout.call"]  # the call refers to the scope
 
@@ -90,9 +94,9 @@ class Front:
         answer = _Answer(call, send)
         path = call.asked.path
         try:
-            self._service.engine.ensure_loop()
+            self.service.engine.ensure_loop()
             if not self._is_public(path):
-                if path == METRICS and not self._service.settings.metrics:
+                if path == METRICS and not self.service.settings.metrics:
                     raise Refused(404, CODES[404], _NO_METRICS, reason="route")
                 call.caller = await self._authenticated(call)
                 self._check_refusals(call.caller)
@@ -115,18 +119,18 @@ class Front:
 
     async def _authenticated(self, call: Call) -> Caller:
         try:
-            caller = await self._service.authenticator.authenticate(call.asked)
+            caller = await self.service.authenticator.authenticate(call.asked)
             act_as("user" if caller.user is not None else f"{caller.kind}:{caller.client_id}")
             return caller
         except AuthError as error:
-            wait = self._service.failed(call.asked.peer) if error.status == 401 else 0.0
+            wait = self.service.failed(call.asked.peer) if error.status == 401 else 0.0
             if not wait:
                 raise
         text = "Too many credentials from this address were not good: wait as Retry-After says."
         raise Refused(429, CODES[429], text, {"retry-after": str(max(1, int(wait + 0.999)))}, reason="failures")
 
     def _check_refusals(self, caller: Caller) -> None:
-        wait = self._service.held_back(caller)
+        wait = self.service.held_back(caller)
         if wait:
             text = "Too many requests of this caller were refused: mend them, and wait as Retry-After says."
             raise Refused(429, CODES[429], text, {"retry-after": str(max(1, int(wait + 0.999)))}, reason="refusals")

@@ -205,3 +205,37 @@ async def test_a_stream_that_drips_is_ended_and_one_that_only_is_slow_is_not(
             await read()
         assert refused.value.status_code == 408
         assert clock[0] <= 40.0
+
+
+def no_timer(*_: object) -> Any:
+    raise AssertionError("a timer was armed although nothing had to be waited for")
+
+
+@pytest.mark.parametrize("pieces", [(b"text",), (b"",)])
+async def test_a_body_that_is_there_arms_no_timer(pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "timeout", no_timer)
+    assert await read_body(said(*pieces), {}, LIMITS) == b"".join(pieces)
+
+
+async def test_the_pieces_of_a_stream_that_are_there_arm_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "timeout", no_timer)
+    assert [piece async for piece in read_stream(said(b"a", b"b"), {}, LIMITS)] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("read", [read_body, read_stream])
+async def test_a_message_that_is_waited_for_is_asked_for_once(read: Any) -> None:
+    """Also one of a server that loses a message where its `receive` is closed and called again."""
+    asked, come = 0, asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        number = asked
+        await asyncio.sleep(0)
+        await come.wait()
+        return {"type": "http.request", "body": b"%d" % number, "more_body": number < 3}
+
+    asyncio.get_running_loop().call_soon(come.set)
+    found = read(receive, {}, LIMITS)
+    got = await found if read is read_body else b"".join([piece async for piece in found])
+    assert (got, asked) == (b"123", 3)
