@@ -18,8 +18,10 @@ from fanout.errors import UsageError
 __all__ = ["decode", "decode_envelope", "digest", "encode", "encode_envelope", "json_object"]
 
 _ENVELOPE = ("id", "accepted_at", "expires_at")
-_DEFAULTS = {f.name: f.default for f in fields(Notification) if f.name not in _ENVELOPE}
-_VALUES = attrgetter(*_DEFAULTS)
+_NAMES = tuple(f.name for f in fields(Notification) if f.name not in _ENVELOPE)
+_DEFAULTS = tuple(f.default for f in fields(Notification) if f.name not in _ENVELOPE)
+_VALUES = attrgetter(*_NAMES)
+_NOTHING: tuple[object, ...] = ({}, ())
 
 
 def encode(notification: Notification) -> bytes:
@@ -27,8 +29,8 @@ def encode(notification: Notification) -> bytes:
     not JSON."""
     content = {
         name: value
-        for (name, default), value in zip(_DEFAULTS.items(), _VALUES(notification), strict=True)
-        if value != default and value not in ({}, ())
+        for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(notification))  # noqa: B905 - of one length
+        if value is not default and value != default and value not in _NOTHING
     }
     try:
         encoded = compact(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))

@@ -12,6 +12,7 @@ from warnings import warn
 
 from fanout.core import given
 from fanout.core.address import Address
+from fanout.core.frozen import quick, stamper
 from fanout.errors import AddressInvalid, UsageError
 
 __all__ = [
@@ -190,19 +191,18 @@ class Notification:
         return {}
 
 
-_CONTENT = [slot.name for slot in fields(Notification) if slot.name not in ("id", "accepted_at", "expires_at")]
-_READ = attrgetter(*_CONTENT)
-_WRITE: list[Any] = [getattr(Notification, name).__set__ for name in (*_CONTENT, "id", "accepted_at", "expires_at")]
+_CONTENT = attrgetter(
+    *(slot.name for slot in fields(Notification) if slot.name not in ("id", "accepted_at", "expires_at"))
+)
+_stamp = stamper(Notification)
 
 
 def stamped(notification: Notification, *, id: str, accepted_at: float, expires_at: float) -> Notification:
     """The same with the envelope of its acceptance. A value that was checked when it was made is not checked again."""
-    made: Notification = object.__new__(Notification)
-    for write, value in zip(_WRITE, (*_READ(notification), id, accepted_at, expires_at), strict=True):
-        write(made, value)
-    return made
+    return _stamp(*_CONTENT(notification), id, accepted_at, expires_at)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Target:
     """The devices of a notification. Made by one of the constructors, or from text such as `user:alice` by

@@ -4,6 +4,7 @@ question to storage."""
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from fanout.core.records import Status
@@ -23,7 +24,8 @@ class Waiters:
 
     def __init__(self) -> None:
         self._futures: dict[str, set[asyncio.Future[Status | None]]] = {}
-        self._known: dict[str, Status | None] = {}
+        # A plain dict would look for its first key behind the places of all that were taken from it before.
+        self._known: OrderedDict[str, Status | None] = OrderedDict()
         self.unasked = False
         """Whether a caller waits for a notification of which storage was not asked whether it has finished already."""
 
@@ -32,10 +34,11 @@ class Waiters:
 
     def accepted(self, ids: Iterable[str]) -> None:
         """These are new, and stored: a wait for one of them need not ask whether there is such a notification."""
+        known = self._known
         for id in ids:
-            self._known[id] = None
-        while len(self._known) > _KNOWN:
-            del self._known[next(iter(self._known))]
+            known[id] = None
+        while len(known) > _KNOWN:
+            known.popitem(last=False)
 
     def is_new(self, id: str) -> bool:
         """Whether it was accepted here, and its end has not been told: then `check` has to ask for it once."""

@@ -15,6 +15,9 @@ __all__ = ["Sums", "finals", "status_of", "waiting_for"]
 _READY = Waiting.READY.value
 _PAUSED = Waiting.PAUSED.value
 _LANE = Waiting.LANE.value
+_CANCELLED = NotificationState.CANCELLED.value
+_DONE = NotificationState.DONE.value
+_NONE = {"pending": 0} | dict.fromkeys(FINAL_STATES, 0)
 
 
 @dataclass(slots=True)
@@ -75,28 +78,24 @@ def waiting_for(
 
 def status_of(uuid: str, sums: Sums, pending: dict[str, int]) -> Status:
     """The status, with the words of `status --json`."""
-    counts = {"pending": sums.total - sums.settled} | dict.fromkeys(FINAL_STATES, 0)
+    counts, reasons = _tallied(sums.total - sums.settled, sums.ended, sums.unexpanded)
+    total, state = None if sums.expansions else sums.total, _state(sums)
+    times = (sums.accepted_at, sums.due_at, sums.expires_at, sums.finished_at)
+    oldest = sums.due_at if sums.finished_at is None else None
+    return Status(uuid, sums.app, state, total, counts, pending, reasons, sums.attempts, *times, oldest)
+
+
+def _tallied(
+    pending: int, ended: Iterable[tuple[str, str, int]], unexpanded: bool
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    counts = {**_NONE, "pending": pending}
     reasons: dict[str, dict[str, int]] = {}
-    for state, reason, n in sums.ended:
+    for state, reason, n in ended:
         counts[state] += n
         reasons.setdefault(state, {})[reason] = n
-    if sums.unexpanded:
+    if unexpanded:
         reasons.setdefault(DeliveryState.EXPIRED.value, {})[UNEXPANDED] = 0
-    return Status(
-        id=uuid,
-        app=sums.app,
-        state=_state(sums),
-        total=None if sums.expansions else sums.total,
-        counts=counts,
-        pending_by_reason=pending,
-        reasons=reasons,
-        attempts=sums.attempts,
-        accepted_at=sums.accepted_at,
-        due_at=sums.due_at,
-        expires_at=sums.expires_at,
-        finished_at=sums.finished_at,
-        oldest_pending_at=sums.due_at if sums.finished_at is None else None,
-    )
+    return counts, reasons
 
 
 def finals(rows: Iterable[Sequence[Any]], now: float) -> dict[int, Settled]:
@@ -106,18 +105,18 @@ def finals(rows: Iterable[Sequence[Any]], now: float) -> dict[int, Settled]:
     unexpanded, accepted at, due at, expires at).
     """
     found = {}
-    for number, _, uuid, total, stopped, ended, app, attempts, unexpanded, *times in rows:
-        sums = Sums(app, total, total, 0, attempts, stopped, False, *times)
-        sums.finished_at, sums.unexpanded, sums.ended = now, bool(unexpanded), ended
-        found[number] = Settled(False, uuid, status_of(uuid, sums, {}))
+    for number, _, uuid, total, stopped, ended, app, attempts, unexpanded, accepted_at, due_at, expires_at in rows:
+        counts, reasons = _tallied(0, ended, unexpanded)
+        state, times = _CANCELLED if stopped else _DONE, (accepted_at, due_at, expires_at, now, None)
+        found[number] = Settled(False, uuid, Status(uuid, app, state, total, counts, {}, reasons, attempts, *times))
     return found
 
 
 def _state(sums: Sums) -> str:
     if sums.stopped:
-        return NotificationState.CANCELLED.value
+        return _CANCELLED
     if sums.finished_at is not None:
-        return NotificationState.DONE.value
+        return _DONE
     if sums.paused:
         return NotificationState.PAUSED.value
     if sums.scheduled:

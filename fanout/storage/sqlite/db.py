@@ -163,7 +163,7 @@ def as_json(value: Any) -> str:
 
 def _hexadecimal(value: Any) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
+        return value.hex()
     raise TypeError
 
 

@@ -82,7 +82,8 @@ class Thread:
         """Not handed over yet."""
         self._queue: list[_Asked] = []
         self._owed: dict[asyncio.Future[None], Operation] = {}
-        self._ready = threading.Condition()
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
         self._closing = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,7 +106,7 @@ class Thread:
     async def run(self, *operations: Operation) -> None:
         """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were
         committed."""
-        with self._ready:
+        with self._lock:  # of C: a condition's own `with` is three calls of Python
             if self._loop is None or self._closing:
                 raise _closed()
             asked: list[_Asked] = [(operation, self._loop.create_future()) for operation in operations]
