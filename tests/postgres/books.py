@@ -3,9 +3,13 @@ many at once."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 
-__all__ = ["BOOKS", "unbalanced"]
+__all__ = ["BOOKS", "Differences", "differences", "unbalanced"]
+
+Differences = dict[str, tuple[set[object], set[object]]]
 
 _CHUNKS = """'["chunks",[]]'"""
 
@@ -74,15 +78,20 @@ BOOKS = {
 }
 
 
-async def unbalanced(url: str) -> dict[str, tuple[set[object], set[object]]]:
-    """The books of that database whose two sides differ, with what only one side has. Nobody may be at work in it."""
+async def differences(connection: Any) -> Differences:
+    """The books whose two sides differ, with what only one side has. Nothing may be at work in that database."""
+    found = {}
+    for name, (kept, counted) in BOOKS.items():
+        mine, theirs = [{tuple(row) for row in await connection.fetch(sql)} for sql in (kept, counted)]
+        if mine != theirs:
+            found[name] = (mine - theirs, theirs - mine)
+    return found
+
+
+async def unbalanced(url: str) -> Differences:
+    """`differences` of the database at that address."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "fanout"})
     try:
-        found = {}
-        for name, (kept, counted) in BOOKS.items():
-            mine, theirs = [{tuple(row) for row in await connection.fetch(sql)} for sql in (kept, counted)]
-            if mine != theirs:
-                found[name] = (mine - theirs, theirs - mine)
-        return found
+        return await differences(connection)
     finally:
         await connection.close()
