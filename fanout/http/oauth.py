@@ -24,6 +24,11 @@ _AADSTS = re.compile(r"AADSTS[0-9]{4,9}")
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/=&!*%]{8,16384}")
 """Characters that may stand after `Bearer` (RFC 6750, section 2.1), and the few more that login.live.com uses."""
 
+_TROUBLES = ("temporarily_unavailable", "server_error", "slow_down")
+"""Errors (RFC 6749, section 4.1.2.1; RFC 8628, section 3.5) that say nothing about the credential."""
+_USUAL, _LONGEST = 3600.0, 31 * 86_400.0
+"""Seconds for which a token is taken to last: without a usable lifetime, and at most."""
+
 
 async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *, now: float) -> Fetched:
     """Ask a token endpoint for a token.
@@ -56,8 +61,10 @@ async def fetch_token(client: Http1Client, url: str, form: Mapping[str, str], *,
 def read_token(response: Response, *, now: float) -> Fetched:
     """The token in a token endpoint's answer (RFC 6749, sections 5.1 and 5.2). Pure.
 
-    429 and 5xx mean that the endpoint is in trouble; any other refusal means that the credential is wrong. A token
-    without a lifetime is taken to last an hour.
+    The credential is wrong where the endpoint says so: by a refusal with an `error` (section 5.2) that is not about
+    its own trouble. 429 and 5xx mean that it is in trouble; any other answer comes from something else, such as a
+    proxy's page. A token with a lifetime that is missing or none is taken to last an hour, and 31 days at most: one
+    that ends earlier is refused by the gateway, and replaced.
 
     Args:
         response: The token endpoint's response.
@@ -71,13 +78,21 @@ def read_token(response: Response, *, now: float) -> Fetched:
     """
     status = response.status
     values = json_object(response.body)
-    if status == 429 or status >= 500:
+    error = values.get("error")
+    if status == 429 or status >= 500 or (status != 200 and error in _TROUBLES):
         retry_after = response.header("retry-after")
         after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
         raise TokenError("unavailable", f"The token endpoint answered {status}{_why(values)}.", after)
-    if status != 200:
+    if status != 200 and error and isinstance(error, str | dict):
         raise TokenError("misconfigured", f"The token endpoint refused the credential ({status}{_why(values)}).")
-    text, lifetime = values.get("access_token"), values.get("expires_in", 3600)
+    if status != 200:
+        raise TokenError(
+            "unavailable",
+            f"The answer to the token request is no token endpoint's ({status}, without an error of OAuth): check the URL of "
+            "the endpoint, and for a proxy, a firewall or a sign-in page on the way.",
+        )
+    text, lifetime = values.get("access_token"), values.get("expires_in")
+    text = text.strip(" \t\r\n") if isinstance(text, str) else text
     if not isinstance(text, str) or not _TOKEN.fullmatch(text):
         raise TokenError("unavailable", "The token endpoint answered 200 without a usable access_token.")
     return Fetched(text, _seconds(lifetime))
@@ -87,11 +102,11 @@ def _seconds(value: object) -> float:
     """Microsoft Entra writes `expires_in` as a text now and then."""
     try:
         seconds = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = math.nan
-    if not 0 < seconds < 31 * 86_400:
-        raise TokenError("unavailable", "The token endpoint named no usable expires_in.")
-    return seconds
+    if seconds <= 0:
+        raise TokenError("unavailable", "The token endpoint gave a token that has ended already (expires_in).")
+    return min(seconds, _LONGEST) if seconds > 0 else _USUAL
 
 
 def _why(values: Mapping[str, Any]) -> str:

@@ -73,6 +73,8 @@ class Endpoints:
             found = {"access_token": "subject-token"} if "json" in url else "subject-token"
         else:
             found = {"access_token": "google-token-1", "expires_in": 3599, "token_type": "Bearer"}
+        if self.status != 200:
+            found = {"error": "access_denied"}
         text = found if isinstance(found, str) else json.dumps(found)
         return (
             self.status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from typing import Any
@@ -229,6 +230,41 @@ def test_a_token_is_read(lifetime: Any, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lifetime", "seconds"),
+    [("soon", 3600.0), (True, 3600.0), ([5], 3600.0), ("nan", 3600.0), (1e300, 31 * 86_400.0), ("1e999", 31 * 86_400.0),
+     (None, 3600.0), (315_360_000, 31 * 86_400.0)],
+)  # fmt: skip
+def test_a_lifetime_that_is_none_does_not_make_a_token_useless(lifetime: Any, seconds: float) -> None:
+    body = json.dumps({"access_token": "goodtoken\n", "expires_in": lifetime}).encode()
+    assert read_token(answer(200, body), now=0) == Fetched("goodtoken", seconds)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Blocked</html>", b"{", b"[]", b"{}", {"message": "Forbidden"}, {"error": ""}]
+)
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 400, 401, 403, 404, 405, 407, 451])
+def test_an_answer_of_something_before_the_endpoint_is_no_verdict_on_the_credential(status: int, body: Any) -> None:
+    """A captive portal, a firewall's page, a balancer without its backend: nothing is known of the key."""
+    with pytest.raises(TokenError, match=f"{status}, without an error of OAuth") as caught:
+        read_token(answer(status, body), now=0)
+    assert caught.value.kind == "unavailable"
+
+
+@pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error", "slow_down"])
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_trouble_that_the_endpoint_names_is_no_verdict_on_the_credential(status: int, error: str) -> None:
+    with pytest.raises(TokenError, match=error) as caught:
+        read_token(answer(status, {"error": error}, retry_after="9"), now=0)
+    assert (caught.value.kind, caught.value.after) == ("unavailable", 9.0)
+
+
+def test_a_refusal_in_the_form_of_googles_apis_is_one() -> None:
+    with pytest.raises(TokenError) as caught:
+        read_token(answer(403, {"error": {"code": 403, "status": "PERMISSION_DENIED"}}), now=0)
+    assert caught.value.kind == "misconfigured"
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
@@ -242,10 +278,7 @@ def test_a_token_is_read(lifetime: Any, seconds: float) -> None:
         {"access_token": "x" * 20_000},
         {"access_token": "goodtoken", "expires_in": 0},
         {"access_token": "goodtoken", "expires_in": -5},
-        {"access_token": "goodtoken", "expires_in": "soon"},
-        {"access_token": "goodtoken", "expires_in": True},
-        {"access_token": "goodtoken", "expires_in": 1e300},
-        {"access_token": "goodtoken", "expires_in": "nan"},
+        {"access_token": "goodtoken", "expires_in": "-1"},
     ],
 )
 def test_an_unusable_answer_is_trouble_of_the_endpoint(body: Any) -> None:

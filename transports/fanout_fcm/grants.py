@@ -109,6 +109,8 @@ class MetadataGrant:
                 "misconfigured",
                 "The metadata server knows no service account here: attach one to this machine or workload.",
             )
+        if 400 <= response.status < 429:
+            raise TokenError("misconfigured", f"The metadata server gives no token ({response.status}).")
         return read_token(response, now=now)
 
 
@@ -195,7 +197,7 @@ class ImpersonatedGrant:
         wanted = {"delegates": list(self.delegates), "scope": [scope], "lifetime": f"{self.lifetime}s"}
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token.text}"}
         response = await _asked(ask, "POST", self.url, headers, orjson.dumps(wanted))
-        if response.status in (401, 403, 404):
+        if response.status in (401, 403, 404) and _json(response.body).get("error"):
             raise TokenError(
                 "misconfigured",
                 f"Google does not let this credential act as the service account ({response.status}): grant it the role "
