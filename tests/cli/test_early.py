@@ -61,8 +61,19 @@ def ended(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("name", ["typer", "fanout.bootstrap", "fanout.engine", "its own module"])
+_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+_NAMES = ["typer", "fanout.bootstrap", "fanout.engine", "its own module"]
+_LONG = pytest.mark.long("each signal at the first import, and the first signal at each")
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        pytest.param(name, number, marks=[] if name == _NAMES[0] or number == _SIGNALS[0] else _LONG)
+        for name in _NAMES
+        for number in _SIGNALS
+    ],
+)
 @pytest.mark.parametrize("words", [["work", "--drain"], ["serve"]])
 def test_being_told_to_end_while_importing_is_a_clean_end(words: list[str], name: str, number: signal.Signals) -> None:
     if name == "its own module":

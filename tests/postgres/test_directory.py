@@ -81,7 +81,9 @@ async def balanced(url: str) -> None:
         await connection.close()
 
 
-@pytest.mark.parametrize("size", [6, 60])
+@pytest.mark.parametrize(
+    "size", [6, pytest.param(60, marks=pytest.mark.long("6 devices, at which the callers meet more often"))]
+)
 async def test_many_register_the_same_at_once(databases: Databases, size: int) -> None:
     """Whatever comes in between: an address has one active endpoint, and everybody is answered."""
     rng = random.Random(size)

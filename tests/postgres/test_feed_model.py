@@ -82,7 +82,7 @@ def test_memory_and_postgres_keep_one_feed(
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=100 if request.config.getoption("--soak") else 4,
+            max_examples=100 if request.config.getoption("--soak") else 3,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

@@ -176,7 +176,7 @@ def test_memory_and_postgres_answer_alike(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         made,
         settings=settings(
-            max_examples=100 if soak else 4,
+            max_examples=100 if soak else 3,
             stateful_step_count=30,
             deadline=None,
             phases=[Phase.generate],

@@ -87,7 +87,7 @@ async def quit_all(workers: list[Child]) -> int:
 
 async def four_workers_killed(form: Form) -> Finding:
     """Four workers share a database under load; one of them after another is killed, and a new one takes its place."""
-    kills, count = form.pick(6, 100), form.pick(20, 60)
+    kills, count = form.pick(3, 100), form.pick(20, 60)
     rng = form.rng
     async with server(form) as database:
         url = database.url(database.fresh())
