@@ -41,13 +41,11 @@ _LONGEST = 2000
 _PLACES = 5
 _OF_BINDING = "%s/%s: "
 """How a log call that speaks of one binding begins: its first two arguments are the app and the binding."""
+_OF_GATE = ("app", "binding", "scope", "group")
 
 EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "%s/%s: gate of %s %s closed for %.1f s: %s": (
-        "gate.closed",
-        ("app", "binding", "scope", "group", "seconds", "reason"),
-    ),
-    "%s/%s: gate of %s %s opened": ("gate.opened", ("app", "binding", "scope", "group")),
+    "%s/%s: gate of %s %s closed for %.1f s: %s": ("gate.closed", (*_OF_GATE, "seconds", "reason")),
+    "%s/%s: gate of %s %s opened": ("gate.opened", _OF_GATE),
     "Others are not told of a gate of %s/%s: %s": ("gate.untold", ("app", "binding", "reason")),
     "%s/%s: %s (fault %d)\n%s": ("fault", ("app", "binding", "reason", "count")),
     "%s/%s: new settings or a new credential are in use": ("credential.new", ("app", "binding")),
@@ -61,6 +59,8 @@ EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Sending stops: storage has not answered for a second.": ("storage.silent", ()),
     "Sending stops until results can be stored: %s": ("storage.away", ("reason",)),
     "Results can be stored again: sending goes on.": ("storage.room", ()),
+    "Work waits for the database: %s": ("storage.waits", ("reason",)),
+    "The database does its work again.": ("storage.works", ()),
     "The engine has failed and does nothing more: %s": ("engine.failed", ()),
 }
 """The engine's log messages, by the text of the call: the event's name, and the fields that the first arguments are. By

@@ -3,6 +3,7 @@ succeeds; `Trouble` shows the state meanwhile."""
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -22,14 +23,22 @@ _PAUSE = (0.25, 2.0)
 in step."""
 
 
-class Trouble:
-    """The refusal of storage at present, over all loops of the engine: for `/ready` and a metric."""
+_APART = 60.0
+"""Seconds between two causes in the log, where storage fails again and again."""
+_log = logging.getLogger("fanout.engine")
 
-    __slots__ = ("_clock", "_met", "_rng")
+
+class Trouble:
+    """The refusal of storage at present, over all loops of the engine: for the log, for `/ready` and for a metric."""
+
+    __slots__ = ("_clock", "_met", "_next", "_rng", "_said", "told")
 
     def __init__(self, clock: Clock, rng: random.Random) -> None:
         self._clock = clock
         self._rng = rng
+        self.told = self._said = False
+        """Whether the log has a cause of the present refusal, and whether it was said here."""
+        self._next = float("-inf")
         self._met: dict[Patience, tuple[float, Exception]] = {}
 
     def patience(self) -> Patience:
@@ -38,12 +47,21 @@ class Trouble:
 
     def begin(self, loop: Patience, error: Exception) -> None:
         """A loop has met an error, or another one."""
-        since = self._met[loop][0] if loop in self._met else self._clock.monotonic()
+        now = self._clock.monotonic()
+        since = self._met[loop][0] if loop in self._met else now
         self._met[loop] = since, error
+        if not self.told and now >= self._next and isinstance(error, StorageUnavailable):
+            self.told = self._said = True
+            self._next = now + _APART
+            _log.error("Work waits for the database: %s", error)
 
     def end(self, loop: Patience) -> None:
         """That loop goes on."""
         self._met.pop(loop, None)
+        if self.told and not self._met:
+            if self._said:
+                _log.warning("The database does its work again.")
+            self.told = self._said = False
 
     def pause(self, tries: int) -> float:
         """Seconds until the next try, after so many failed ones."""

@@ -83,8 +83,6 @@ class Upkeep:
                 patience.well()
             except PASSING as error:
                 pause = min(pause, patience.failed(error))
-                if patience.first:
-                    _log.error("Leases cannot be extended; sending stops when they run out: %s", error)
             for state in self._states:
                 state.tick(self._clock.now())
                 state.watch(self._clock.monotonic() - 2 * self._policy.request_timeout)

@@ -91,6 +91,41 @@ async def test_pauses_differ_and_grow_and_end() -> None:
     assert one.failed(StorageUnavailable("x")) <= 0.25
 
 
+async def test_the_log_has_one_cause_of_a_refusal_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where nothing is under way whose result could not be stored; and no flood where storage comes and goes."""
+    clock = VirtualClock(0.0)
+    trouble = Trouble(clock, random.Random(1))
+    one, other = trouble.patience(), trouble.patience()
+    for _ in range(100):
+        one.failed(StorageFull("The disk is full: make room."))
+        other.failed(StorageUnavailable("x"))
+    other.well()
+    assert caplog.messages == ["Work waits for the database: The disk is full: make room."]
+    one.well()
+    assert caplog.messages[1:] == ["The database does its work again."]
+    for _ in range(100):
+        clock.advance(1.0)
+        one.failed(StorageUnavailable("y"))
+        one.well()
+    assert len(caplog.messages) == 4, "one in a minute"
+    one.failed(ContentRefused("z"))
+    one.well()
+    trouble.told = True  # the settler has said it
+    one.failed(StorageUnavailable("y"))
+    one.well()
+    assert len(caplog.messages) == 4
+    assert not trouble.told
+
+
+async def test_a_refused_lease_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    storage: Any = Failing(fresh_storage(), lease=[StorageUnavailable("It is locked: see by what.")])
+    async with running(storage=storage) as (engine, _):
+        await register(engine, "alice", "phone")
+        await (await engine.send(HI, "user:alice")).wait(60)
+    told = [record.message for record in caplog.records if record.name == "fanout.engine"]
+    assert told == ["Work waits for the database: It is locked: see by what.", "The database does its work again."]
+
+
 async def test_what_is_fatal_ends_the_engine() -> None:
     storage: Any = Failing(fresh_storage(), settle=[StorageError("the disk is damaged")])
     async with running(storage=storage) as (engine, _):
