@@ -22,9 +22,25 @@ from tests.postgres.conftest import Databases, databases, server
 
 __all__ = ["databases", "server"]
 
-sys.path.insert(0, str(Path(__file__).parent))
+_HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE))
 
 T = TypeVar("T")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test runs on every storage. On PostgreSQL, which takes ten times as long as SQLite, a table of arguments has
+    one row: what its other rows decide is decided above the storage."""
+    seen: set[object] = set()
+    for item in items:
+        if _HERE not in item.path.parents or not hasattr(item, "callspec"):
+            continue
+        arguments = item.callspec.params
+        if arguments.get("backend") == "postgres" and len(arguments) > 1:
+            if item.obj in seen:
+                item.add_marker(pytest.mark.long("the first row of these arguments, and all of them on SQLite"))
+            seen.add(item.obj)
 
 
 @pytest.fixture(autouse=True)
