@@ -20,6 +20,7 @@ from fanout.cli.doctor_files import exposed
 from fanout.cli.findings import Finding, show
 from fanout.cli.options import Config, Json
 from fanout.cli.shell import run
+from fanout.cli.status import unstorable
 from fanout.config import (
     AddressSettings,
     Asked,
@@ -175,12 +176,13 @@ async def _storage(
     try:
         storage = _parts(document, registry, {}, addresses).storage
         async with storage:
+            if problem := await unstorable(storage.probe):
+                raise StorageError(problem)
             detail = ". ".join([storage.location, *getattr(storage, "remarks", ())])
             warning = await reserved_tags(storage, document.apps, share=_LITTLE if beside else 1.0)
-            finding = Finding("storage", scheme, detail=detail, warning=warning)
             bindings = {f"{table.app}/{table.binding}" for table in document.bindings}
             return [
-                finding,
+                Finding("storage", scheme, detail=detail, warning=warning),
                 *(Finding("binding", name, detail=_ELSEWHERE) for name in await strangers(storage, bindings)),
             ]
     except (ConfigurationError, PluginError, UsageError) as error:

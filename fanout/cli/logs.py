@@ -22,18 +22,8 @@ from fanout.errors import UsageError
 __all__ = ["FIELDS", "Format", "JsonFormatter", "configure", "spoken"]
 
 FIELDS = (
-    "event",
-    "app",
-    "binding",
-    "scope",
-    "group",
-    "waiting",
-    "reason",
-    "seconds",
-    "count",
-    "worker",
-    "notification",
-)
+    "event", "app", "binding", "scope", "group", "waiting", "reason", "seconds", "count", "worker", "notification",
+)  # fmt: skip
 """The fields that an object may have besides the fixed ones. Nothing that names a device or a person."""
 
 _VARIABLE = "FANOUT_LOG_FORMAT"

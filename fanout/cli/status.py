@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,7 +18,6 @@ from fanout.core.records import Backlog, GateNote, Status
 from fanout.core.report import status_report
 from fanout.core.states import FINAL_STATES, Waiting
 from fanout.engine import Engine
-from fanout.engine.reads import Reads
 from fanout.errors import StorageError, UsageError
 
 __all__ = ["MEANING", "Id", "describe", "show", "status", "when"]
@@ -71,7 +70,7 @@ def status(
                 return 0
             found = await engine.status(id)
             show(found, json=json, shortened=await engine.reads.shortened(id))
-            if found.counts.get("pending") and (problem := await unstorable(engine.reads)):
+            if found.counts.get("pending") and (problem := await unstorable(engine.reads.probe)):
                 say(f"fanout: {problem}", level="warning")
             if not json and found.counts.get("pending"):
                 _echo(_gate_lines(gate for gate in await engine.gates() if gate.app == found.app))
@@ -128,7 +127,7 @@ def describe(found: Status) -> str:
 
 async def _overview(engine: Engine, *, json: bool) -> None:
     """The waiting deliveries of each app, the gates that are closed in any process, and the pauses."""
-    problem = await unstorable(engine.reads)
+    problem = await unstorable(engine.reads.probe)
     gates = await engine.gates()
     controls = await engine.reads.controls()
     for app in engine.apps:
@@ -152,11 +151,11 @@ async def _overview(engine: Engine, *, json: bool) -> None:
         _echo([f"storage  {problem}"])
 
 
-async def unstorable(reads: Reads) -> str:
+async def unstorable(probe: Callable[[], Awaitable[None]]) -> str:
     """Why nothing can be stored at present, though it can be read; empty where it can. Within a second."""
     try:
         async with asyncio.timeout(_PROMPT):
-            await reads.probe()
+            await probe()
     except TimeoutError:
         return "Nothing can be stored at present: another program keeps the database locked, or it does not answer. See which, and end it."
     except StorageError as error:

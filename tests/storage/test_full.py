@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import apsw
 import pytest
 
+from fanout.cli.doctor import examine
 from fanout.core.model import Target
 from fanout.core.records import Settled
 from fanout.errors import StorageError, StorageFull
 from fanout.plugin import StorageContext
-from fanout.storage.sqlite import opening
+from fanout.registry import Registry
+from fanout.storage.sqlite import files, opening
 from fanout.storage.sqlite.store import SqliteStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, done, lease_all, settle_all, standing, submission
@@ -149,7 +152,23 @@ async def test_a_file_that_disappears(tmp_path: Path, fate: str) -> None:
         if fate == "replaced":
             path.touch()
         for _ in range(2):
-            with pytest.raises(StorageError, match=f"{lost} was moved or deleted .* Put the file back"):
+            with pytest.raises(StorageError, match=f"{lost} was moved, deleted or emptied .* Put the file back"):
+                await storage.put([submission()], T0)
+
+
+async def test_a_file_that_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's `>` leaves the same file: its log alone is no database."""
+    monkeypatch.setattr(files, "_EVERY", 0.0)
+    path = tmp_path / "x.db"
+    async with SqliteStorage(str(path), CONTEXT) as storage:
+        await storage.put([submission()], T0)
+        # What moves the log into the file, and so fills it, is no loss.
+        with apsw.Connection(str(path)) as other:
+            other.pragma("wal_checkpoint(TRUNCATE)")
+        await storage.put([submission()], T0)
+        os.truncate(path, 0)
+        for _ in range(2):
+            with pytest.raises(StorageError, match=f"{path} was moved, deleted or emptied .* Put the file back"):
                 await storage.put([submission()], T0)
 
 
@@ -221,3 +240,18 @@ async def test_a_failed_fsync_ends_all_writing(tmp_path: Path, monkeypatch: pyte
         await settle_all(storage, await lease_all(storage))
         assert (await standing(storage, kept.id)).state == "done"
     assert os.listdir(tmp_path) == ["x.db"]
+
+
+async def test_doctor_finds_a_full_disk(small_disk: Path) -> None:
+    """It can be opened and read, and nothing can be stored."""
+    config = small_disk / "fanout.toml"
+    config.write_text(f'storage = "sqlite:{small_disk / "x.db"}"\n')
+    async with SqliteStorage(str(small_disk / "x.db"), CONTEXT) as storage:
+        await storage.register([device("alice", "1")], T0)
+        (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - 600_000))
+        await accept_until_full(storage)
+        with contextlib.suppress(StorageFull):
+            while True:  # what is left of the log holds small things
+                await storage.probe()
+        (found,) = [each async for each in examine(config, Registry()) if each.kind == "storage"]
+    assert (found.code, "is full" in found.problem) == (1, True)

@@ -14,7 +14,7 @@ _TICK = 50_000_000
 """Nanoseconds within which two changes of a folder may have one time: kernels stamp with a clock of a few
 milliseconds."""
 _NEVER = -1
-_Identity = tuple[int, int] | None
+_Identity = tuple[int, int, bool] | None
 
 
 class Files:
@@ -38,9 +38,9 @@ class Files:
         self._next = 0.0
 
     @property
-    def main(self) -> _Identity:
+    def main(self) -> tuple[int, int] | None:
         """Which file the main one is (device, inode)."""
-        return self._known[0]
+        return self._known[0] and self._known[0][:2]
 
     @property
     def log_size(self) -> int:
@@ -51,7 +51,8 @@ class Files:
             return 0
 
     def missing(self) -> str:
-        """The path of the first file that is gone or is another file now; empty while all are the opened files.
+        """The path of the first file that is gone, is another file now, or was emptied (a log is at times, by SQLite);
+        empty while all are the opened files.
 
         A folder's time says that no name in it has come, gone or changed: then one look serves for all three, once a
         commit.
@@ -62,9 +63,11 @@ class Files:
             return self._paths[0]
         if changed == self._quiet and time.monotonic() < self._next:
             return ""
-        for path, known in zip(self._paths, self._known, strict=True):
-            if _identity(path) != known:
+        found = [_identity(each) for each in self._paths]
+        for path, known, now in zip(self._paths, self._known, found, strict=True):
+            if now != known and not (now and known and now == (*known[:2], True)):
                 return path
+        self._known = found
         settled = self._alone and abs(time.time_ns() - changed) > _TICK
         self._quiet = changed if settled else _NEVER
         self._next = time.monotonic() + _EVERY
@@ -76,4 +79,4 @@ def _identity(path: str) -> _Identity:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_size > 0 and not path.endswith(_SUFFIXES)

@@ -135,7 +135,7 @@ class Database:
     def _lost(self, path: str) -> None:
         # SQLite would go on writing to a file that cannot be opened any more.
         self._broken = StorageError(  # later callers read its text too: the first may be any of them
-            f"The file {path} was moved or deleted while the database was open: recently accepted notifications "
+            f"The file {path} was moved, deleted or emptied while the database was open: recently accepted notifications "
             "may be gone with it. Put the file back, and open the database again."
         )
         raise self._refusal()
