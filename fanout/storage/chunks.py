@@ -45,24 +45,13 @@ class NewChunk:
     crashes: int = 0
     part: int = 0
 
-    @property
-    def map(self) -> bytes:
-        """Its state map."""
-        return bytes(len(self.ids)) if self.states is None else self.states
-
-    @property
-    def open(self) -> int:
-        """How many of its deliveries have not ended."""
-        return len(self.ids) if self.states is None else count_open(self.states)
-
     def row(self, now: float) -> tuple[Any, ...]:
         """The values of `COLUMNS`."""
-        still_open = self.open
-        return (
-            *(self.notification, self.binding, self.lane, self.attempt, self.ready_at, still_open),
-            *(self.ids[0], self.ids[-1], self.map, self.crashes, self.part),
-            *(None if still_open else now, waits(self.lane)),
-        )
+        ids, states, lane = self.ids, self.states, self.lane
+        still_open = len(ids) if states is None else count_open(states)
+        map, over = bytes(len(ids)) if states is None else states, None if still_open else now
+        what = (self.notification, self.binding, lane, self.attempt, self.ready_at, still_open, ids[0], ids[-1])
+        return (*what, map, self.crashes, self.part, over, waits(lane))
 
 
 @dataclass(slots=True)

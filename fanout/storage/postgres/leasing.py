@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.model import LANES
-from fanout.core.records import Chunk, Stored
+from fanout.core.records import Chunk
 from fanout.core.statemap import DOUBTFUL
 from fanout.storage.chunks import NewChunk
 from fanout.storage.leases import complete, endpoints_of, few, soonest
@@ -23,6 +23,7 @@ from fanout.storage.postgres.partitions import take_due
 from fanout.storage.postgres.resolving import resolve
 from fanout.storage.sql.stopping import gather
 from fanout.storage.sql.suspicion import LONELY, Inspection
+from fanout.storage.sql.watching import notifications
 
 __all__ = ["extend", "lease", "waiting"]
 
@@ -75,8 +76,7 @@ async def lease(
         for id, uuid, attempt, epoch, ids, states, part in rows
     ]
     if few(chunks):
-        found = await db.rows(_STORED, list({chunk.notification for chunk in chunks}))
-        stored = {row[0]: Stored(*row) for row in map(tuple, found)}
+        stored = await notifications(db, list({chunk.notification for chunk in chunks}))
         complete(chunks, await resolve(db, endpoints_of(chunks), now), stored)
     return chunks
 
@@ -191,13 +191,6 @@ async def _take_these(db: Db, ids: list[int], worker: str, now: float, until: fl
         return []
     found = {row[0]: tuple(row) for row in await db.rows(_TAKE_THESE, ids, worker, now, until)}
     return [found[id] for id in ids]
-
-
-_STORED = """
-SELECT n.uuid, (SELECT name FROM app WHERE id = n.app), n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at,
-  CASE WHEN n.stopped = '' AND n.paused THEN 'paused' ELSE n.stopped END
-FROM notification n WHERE n.uuid = ANY($1::text[])
-"""
 
 
 # -- the next due time

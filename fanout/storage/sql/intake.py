@@ -40,7 +40,8 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
         stored = await _stored(db, submissions)
         if stored is not None:
             return stored
-    apps = [await db.app(sub.app, create=True) for sub in submissions]
+    numbers = {app: await db.app(app, create=True) for app in dict.fromkeys([sub.app for sub in submissions])}
+    apps = [numbers[sub.app] for sub in submissions]
     answers = [Put()] * len(submissions)
     keys = await _check_keys(db, submissions, apps, now)
     for i, holder in keys.conflicts.items():

@@ -27,12 +27,17 @@ _STOPPED = "CASE WHEN stopped = '' AND paused THEN 'paused' ELSE stopped END"
 
 async def notification(db: Db, uuid: str) -> Stored | None:
     """The notification as it was put."""
-    row = await db.row(
-        f"SELECT a.name, n.content, n.lane, n.repeat, n.accepted_at, n.due_at, n.expires_at, {_STOPPED} "
-        "FROM notification n JOIN app a ON a.id = n.app WHERE n.uuid = $1",
-        uuid,
+    return (await notifications(db, [uuid])).get(uuid)
+
+
+async def notifications(db: Db, uuids: Sequence[str]) -> dict[str, Stored | None]:
+    """These notifications as they were put, by id, as far as they are there."""
+    rows = await db.rows(
+        f"SELECT n.uuid, (SELECT name FROM app WHERE id = n.app), {db.binary('n.content')}, n.lane, n.repeat, n.accepted_at, "
+        f"n.due_at, n.expires_at, {_STOPPED} FROM notification n WHERE n.uuid {db.among(1, 'text')}",
+        list(uuids),
     )
-    return None if row is None else Stored(uuid, *row)
+    return {uuid: Stored(uuid, app, db.bytes_of(content), *rest) for uuid, app, content, *rest in rows}
 
 
 async def stopped(db: Db, uuids: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fanout.core.untraced import untraced
@@ -43,7 +43,7 @@ class SqliteDriver:
         """The same."""
         return await self.look(operation, *arguments)
 
-    async def write(
+    def write(
         self,
         operation: Callable[..., Awaitable[T]],
         *arguments: Any,
@@ -53,12 +53,11 @@ class SqliteDriver:
         large: bool = False,
         probe: Callable[..., Awaitable[Any]] | None = None,
         idle: Any = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """See `Driver`."""
         asked = Operation(lambda db: shared(db, operation, *arguments), True, idle=idle, durable=durable, large=large)
         if operation is put and gathered(*arguments):
             asked.puts = arguments
         if probe is not None:
             asked.probe = lambda db: bool(shared(db, probe, *arguments))
-        answer: T = await self.do(asked)
-        return answer
+        return self.do(asked)

@@ -12,7 +12,7 @@ from fanout.storage.chunks import NewChunk
 from fanout.storage.leases import complete, endpoints_of, few, soonest
 from fanout.storage.sql.stopping import RETRY_COLUMNS, gather
 from fanout.storage.sql.suspicion import LONELY, Inspection
-from fanout.storage.sql.watching import notification
+from fanout.storage.sql.watching import notifications
 from fanout.storage.sqlite.db import Db, dumps, unpack
 from fanout.storage.sqlite.ledger import LAST_DECISION, add_chunks
 from fanout.storage.sqlite.resolving import resolve
@@ -96,7 +96,7 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         for id, uuid, attempt, epoch, packed, states, part in rows
     ]
     if few(chunks):
-        stored = {uuid: shared(db, notification, uuid) for uuid in {chunk.notification for chunk in chunks}}
+        stored = shared(db, notifications, list({chunk.notification for chunk in chunks}))
         complete(chunks, resolve(db, endpoints_of(chunks), now), stored)
     return chunks
 
