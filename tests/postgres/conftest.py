@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,8 +88,8 @@ _FIRST_OF_A_DATABASE = 16384
 """Types with lower numbers are those of the server's version (PostgreSQL: "System Catalog Initial Data")."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def known_types() -> Iterator[None]:
+@contextmanager
+def _known_types() -> Iterator[None]:
     """Asks what an array of the server's own types is made of once, and not on each connection: 10 ms of it."""
     asked = Connection._introspect_types
     known: dict[frozenset[int], Any] = {}
@@ -112,7 +112,7 @@ def known_types() -> Iterator[None]:
 def server() -> Iterator[PostgresServer]:
     if find_programs() is None:
         pytest.skip(MISSING)
-    with PostgresServer.start() as made:
+    with _known_types(), PostgresServer.start() as made:
         yield made
 
 
