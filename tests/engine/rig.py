@@ -78,7 +78,13 @@ async def register(
     engine: Engine, user: str, *addresses: str, tags: Iterable[str] = (), binding: str = "push"
 ) -> list[int]:
     """Endpoints of one user; their ids."""
-    return [
-        (await engine.endpoints.register(user=user, binding=binding, address=address, tags=tags)).id
-        for address in addresses
-    ]
+    return await register_each(engine, [(user, address) for address in addresses], tags=tags, binding=binding)
+
+
+async def register_each(
+    engine: Engine, devices: Iterable[tuple[str, str]], *, tags: Iterable[str] = (), binding: str = "push"
+) -> list[int]:
+    """Endpoints of (user, address) in one commit; their ids."""
+    into = engine.endpoints
+    made = [into.registration(user=user, binding=binding, address=address, tags=tags) for user, address in devices]
+    return [endpoint.id for endpoint in await into.register_many(made)]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rig import register, running
+from rig import register, register_each, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification, Repeat
@@ -279,8 +279,7 @@ async def test_before_the_first_acceptance_nothing_uncertain_is_removed(
     """A small site whose credential is wrong keeps its devices, and the log names each by a short hash."""
     with caplog.at_level(logging.WARNING, "fanout.evidence"):
         async with running(lambda m, d: Gone("BadDeviceToken", certain=False)) as (engine, _):
-            for n in range(devices):
-                await register(engine, f"u{n}", f"device-{n}")
+            await register_each(engine, [(f"u{n}", f"device-{n}") for n in range(devices)])
             status = await (await engine.send(Notification(title="Hi", ttl=3), "all")).wait(60)
             assert await dead_of(engine) == 0
     refused = status.reasons["rejected"]["BadDeviceToken (not believed)"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from rig import FAST, fresh_storage, register, running
+from rig import FAST, fresh_storage, register, register_each, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import EndpointState, Notification, Repeat
@@ -106,8 +106,7 @@ async def test_an_event_of_our_own_touches_nothing(repeat: Repeat) -> None:
     heard: list[str] = []
     hooks = SimpleNamespace(on_event=lambda event: heard.append(event.kind))
     async with running(answer, hooks=[hooks]) as (engine, transport):
-        for n in range(20):
-            await register(engine, f"u{n}", f"d{n}")
+        await register_each(engine, [(f"u{n}", f"d{n}") for n in range(20)])
         status = await (await engine.send(Notification(title="Hi", repeat=repeat), "all")).wait(60)
 
         assert status.counts["accepted"] == 20
@@ -265,8 +264,7 @@ async def test_a_wrong_credential_loses_and_counts_nothing() -> None:
         return Misconfigured("InvalidProviderToken") if broken else ACCEPTED
 
     async with running(answer) as (engine, transport):
-        for n in range(300):
-            await register(engine, f"u{n}", f"d{n}")
+        await register_each(engine, [(f"u{n}", f"d{n}") for n in range(300)])
         live = engine.live()
         receipt = await engine.send(HI, "all")
         alarms = 0
@@ -294,8 +292,7 @@ async def test_a_total_outage_writes_no_row_per_delivery() -> None:
         return Unavailable("no", Scope.GROUP, "connect") if down else ACCEPTED
 
     async with running(answer) as (engine, transport):
-        for n in range(500):
-            await register(engine, f"u{n}", f"d{n}")
+        await register_each(engine, [(f"u{n}", f"d{n}") for n in range(500)])
         live = engine.live()
         receipt = await engine.send(HI, "all")
         closed = 0
@@ -321,8 +318,7 @@ async def test_one_dead_host_slows_no_other() -> None:
 
     async with running(answer, storage=fresh_storage()) as (engine, transport):
         transport.capacities = {"hung.example": 5, "good.example": 5}
-        for n in range(50):
-            await register(engine, f"u{n}", f"hung.example/{n}", f"good.example/{n}")
+        await register_each(engine, [(f"u{n}", f"{host}.example/{n}") for n in range(50) for host in ("hung", "good")])
         live = engine.live()
         receipt = await engine.send(HI, "all")
         accepted = 0
