@@ -18,12 +18,8 @@ _VARIANT_OF = bytes(byte & 0x3F | 0x80 for byte in range(256))
 
 def notification_id(now: float, random: bytes) -> str:
     """A UUIDv7 (RFC 9562, section 5.7): 48 bits of `now` in milliseconds, then 74 of the 10 random bytes given."""
-    milliseconds = int(now * 1000) & 0xFFFF_FFFF_FFFF
-    raw = bytearray(milliseconds.to_bytes(6, "big") + random[:10])
-    raw[6] = (raw[6] & 0x0F) | 0x70
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time, drawn = f"{int(now * 1000) & 0xFFFF_FFFF_FFFF:012x}", random[:10].hex()
+    return f"{time[:8]}-{time[8:]}-7{drawn[1:4]}-{_VARIANT[drawn[4]]}{drawn[5:8]}-{drawn[8:]}"
 
 
 class DeliveryIds:

@@ -70,6 +70,7 @@ class Action:
         given.shown("the url of an action", self.url)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """The content of a push. Immutable, and encoded once per binding.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from fanout.core.frozen import quick
+
 __all__ = ["Request", "set_by_proxies"]
 
 _PROXIES = (
@@ -36,6 +38,7 @@ _PROXIES = (
 not."""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request, made once, in `fanout.service.edge`. Authenticators, rates, caps and `Location` read nothing else.

@@ -16,8 +16,10 @@ from fanout.core.records import Put, Settled, Status, Submission
 from fanout.engine.intake import Request
 from fanout.engine.receipt import Receipt
 from fanout.errors import UsageError
+from fanout.service.auth import Caller
+from fanout.service.request import Request as Asked
 
-QUICK = [Submission, Put, Settled, Status, Target, Request, Receipt]
+QUICK = [Notification, Submission, Put, Settled, Status, Target, Request, Receipt, Caller, Asked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,17 @@ def test_the_fields_are_those_of_the_dataclass(call: tuple[tuple[object, ...], d
     assert dataclasses.asdict(made) == dataclasses.asdict(plain)
     assert repr(made) == repr(plain).replace("Plain", "Quick")
     assert made == Quick(*args, **kwargs) == replace(made) == copy.copy(made)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("slots", [{}, {"__slots__": ()}, {"__slots__": ("more",)}], ids=str)
+def test_an_object_of_a_subclass_keeps_its_class(slots: dict[str, tuple[str, ...]]) -> None:
+    for kind in (Plain, Quick):
+        sub = type("Sub", (kind,), dict(slots))
+        made = sub(1, needed=1.0)
+        assert (type(made), made.third, made.named) == (sub, {}, 5)
+        with pytest.raises(UsageError):
+            sub(-1, needed=1.0)
+    assert type(type("Mine", (Target,), {})("user", ("alice",))).__name__ == "Mine"
 
 
 def test_a_factory_makes_a_new_value_for_each() -> None:
