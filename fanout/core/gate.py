@@ -59,7 +59,8 @@ class Gate:
     waiting: Waiting = field(default=Waiting.GATE, init=False)
     _out: int = field(default=0, init=False)  # probes without a verdict
     _proven: int = field(default=0, init=False)  # probes that succeeded
-    _ramp_since: float = field(default=0.0, init=False)
+    ramp_since: float = field(default=0.0, init=False)
+    """The end of the last outage, while less than all of the capacity may be used; else 0."""
     _stay: float = field(default=0.0, init=False)  # seconds, beyond `until`, that all but the next probe wait
     _causes: set[str] = field(default_factory=set, init=False)  # lost connections among the failures in a row
     _failures: Witnesses = field(default_factory=Witnesses, init=False)  # of failures in a row
@@ -132,11 +133,6 @@ class Gate:
             return ends_at(self.since, self.until, now)
         return now if self.ready(now) else ends_at(self.probed_at, self.probe_until, now)
 
-    @property
-    def steady(self) -> bool:
-        """Whether all of the capacity may be used, as long ago as the last outage is."""
-        return not self._ramp_since
-
     def resumes_at(self, now: float) -> float:
         """When waiting deliveries are due again: as `opens_at`, and later where the next probe alone comes soon
         (`close`, `knocks`)."""
@@ -146,15 +142,15 @@ class Gate:
     def share(self, now: float) -> float:
         """The part of the capacity that may be used, above 0 and at most 1: less than 1 for some intervals after an
         outage."""
-        if not self._ramp_since:
+        if not self.ramp_since:
             return 1.0
         interval = self._policy.ramp
-        if now < self._ramp_since:
-            self._ramp_since = now  # the clock was set back
-        passed = now - self._ramp_since
+        if now < self.ramp_since:
+            self.ramp_since = now  # the clock was set back
+        passed = now - self.ramp_since
         share: float = _RAMP_FROM * 2.0 ** min(passed / interval if interval else 60.0, 60.0)
         if share >= 1.0:
-            self._ramp_since = 0.0
+            self.ramp_since = 0.0
             return 1.0
         return share
 
@@ -169,7 +165,7 @@ class Gate:
             return False
         self.state = GateState.OPEN
         self.closures = 0
-        self._ramp_since = now
+        self.ramp_since = now
         self.witnesses.clear()
         return True
 
@@ -250,7 +246,7 @@ class Gate:
         self.state = GateState.OPEN
         self.closures = 0
         self.streak = 0
-        self._ramp_since = 0.0
+        self.ramp_since = 0.0
         self.witnesses.clear()
 
     def close(
@@ -293,7 +289,7 @@ class Gate:
         self.reason = reason
         self.waiting = waiting
         self.streak = 0
-        self._ramp_since = 0.0
+        self.ramp_since = 0.0
         return True
 
     def reset(self, now: float) -> bool:

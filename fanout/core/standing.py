@@ -36,17 +36,18 @@ class Standing:
         if len(known) >= _ENDPOINTS:
             self._before, self._endpoints = known, set()
 
-    def accepted(self, group: str, name: str, notification: str, now: float) -> None:
-        """The notification was accepted in the group at `now`, by the gateway (or host) of this `name`."""
-        if name not in self._vouched:
-            self._vouched.add(name)
-        latest = self._latest.get(group)
-        if latest is None:
-            latest = self._begin(group)
-        latest[notification] = now
-        if len(latest) > _NOTIFICATIONS:
-            for id in sorted(latest, key=latest.__getitem__)[:-8]:
-                del latest[id]
+    def accepted(self, groups: Iterable[str], names: Iterable[str], notification: str, now: float) -> None:
+        """The notification was accepted in these groups at `now`, by the gateways (or hosts) of these `names`."""
+        self._vouched.update(names)
+        known = self._latest
+        for group in groups:
+            latest = known.get(group)
+            if latest is None:
+                latest = self._begin(group)
+            latest[notification] = now
+            if len(latest) > _NOTIFICATIONS:
+                for id in sorted(latest, key=latest.__getitem__)[:-8]:
+                    del latest[id]
 
     def _begin(self, group: str) -> dict[str, float]:
         if len(self._latest) >= _GROUPS:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from fanout.core.gate import GateState
 from fanout.core.model import LANES
 from fanout.core.run import Run
 from fanout.core.shorten import fitted
 from fanout.core.states import Waiting
 from fanout.engine.context import EngineContext
 from fanout.engine.gates import Gates
-from fanout.engine.group import Group
-from fanout.engine.lease import HELD, Hand, Lease
+from fanout.engine.group import FEW, Group
+from fanout.engine.holds import Holds
+from fanout.engine.lease import Hand, Lease
 from fanout.engine.pump import Pump
 from fanout.engine.send_line import SendLine
 from fanout.engine.send_tasks import SendTasks
@@ -27,16 +30,16 @@ from fanout.plugin import Transport
 __all__ = ["BindingState"]
 
 _log = logging.getLogger("fanout.work")
+_OPEN = GateState.OPEN
 _SHUT = 0.5
 """Seconds between two looks whether a gateway that allows no request allows one again."""
 _IDLE_GROUP = 30.0
+_LOOK = 0.05
+"""Seconds for which a group's limit holds: for as long as from one checkpoint to the next, as while it has work."""
 Start = Callable[[Run], Iterable[int]]
 URGENT = LANES.index("urgent")
 _NOWHERE = ("", "removed", False)
 _PAUSED = (Waiting.PAUSED, "binding paused")
-_IN_BACKOFF = (0.0, Waiting.BACKOFF, HELD)
-_HOLDS = 100_000
-"""Endpoints in back-off that are known without asking storage; of more, the oldest are forgotten here."""
 
 
 class BindingState:
@@ -92,11 +95,7 @@ class BindingState:
         """Notifications that have finished with the deliveries that this worker sent."""
         self.replaced = 0
         """How many times its transport was replaced."""
-        self._holds: dict[int, float] = {}
-        self._alone: dict[int, tuple[float, Waiting, str]] = {}
-        """Of these, those that wait for their own word: until when leases without it were begun (`Lease.begun`), and
-        why."""
-        self._rng = rng
+        self.holds = Holds(self, rng)
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
         self._spawn = spawn
@@ -130,86 +129,107 @@ class BindingState:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
         rows = lease.rows
         now = self.clock.now()
-        kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
-        touched: dict[str, Group] = {}
+        closed = self.gate.shut(now)
         lease.claim(len(positions))
+        first, last = rows[0], rows[-1]
+        kinds: set[tuple[str, str, bool]] = set()
+        if first is not None and last is not None and first[3] == last[3]:
+            kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
         if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
             # The usual chunk: one group, no endpoint gone. Handed over without a step of Python for each delivery.
             lease.group = kind[0]
-            group = touched[kind[0]] = self._group(kind[0], now)
-            group.queues[lease.chunk.lane].add(lease, positions, len(positions))
+            self._hand(lease, kind[0], [*reversed(positions)], now, closed)
         else:
-            self._sort(lease, positions, touched, now)
-        closed = self.gate.shut(now)
-        for group in touched.values():
-            if group.gate.shut(now) and not self.gates.relents(group, lease, now):
-                self.gates.park_behind(group)
-            elif closed:
-                self.gates.park_behind()
-            elif group.pumping or (group.active and self.start is not None):
-                self.pump.soon(group)  # it was adjusted when it got the first of its work, and is at each checkpoint
-            else:
-                self.adjust(group)
+            for name, own in self._sort(lease, positions, now).items():
+                if len(own) > 1:
+                    own.reverse()
+                self._hand(lease, name, own, now, closed)
+        if closed:
+            self.gates.park_behind()
         if self.paused:
             self._put_down(*_PAUSED)
         self.settler.wake()
+
+    def _hand(self, lease: Lease, name: str, waiting: list[int], now: float, closed: bool) -> None:
+        """Deliveries, the last first, to their group, which sends them in its turn. `closed`: the binding's gate is
+        shut, and they are about to be put down."""
+        group = self.groups.get(name) or self._new_group(name)
+        group.queues[lease.chunk.lane].add(lease, waiting)
+        self._busy[group] = None
+        if group.gate.state is not _OPEN and group.gate.shut(now) and not self.gates.relents(group, lease, now):
+            self.gates.park_behind(group)
+            self.changed[group] = None
+        elif closed:
+            self.changed[group] = None
+        elif (
+            group.pumping
+            or group.in_line
+            or (group.limit >= FEW and (group.active or 0.0 <= now - group.adjusted_at < _LOOK))
+        ):
+            self.wake(group)  # it was adjusted when it got the first of its work, and is at each checkpoint
+        else:
+            group.adjusted_at = now
+            self.adjust(group)
 
     def go_on(self, lease: Lease) -> None:
         """The lease may have been extended: stalled deliveries go on then."""
         if lease.stalled and lease.until > self.clock.monotonic():
             self.enqueue(lease, lease.unstall())
 
-    def _sort(self, lease: Lease, positions: Iterable[int], touched: dict[str, Group], now: float) -> None:
-        """Deliveries of a chunk one by one, to their groups or to their end."""
-        lane = lease.chunk.lane
-        by_group: dict[str, list[int]] = {}
+    def _sort(self, lease: Lease, positions: Iterable[int], now: float) -> dict[str, list[int]]:
+        """Deliveries of a chunk by group; those of endpoints that are gone or held have been told their end, or where
+        to wait."""
+        rows, urgent = lease.rows, lease.chunk.lane == URGENT
+        by_group: defaultdict[str, list[int]] = defaultdict(list)
         for position in positions:
-            row = lease.rows[position]
+            row = rows[position]
             if row is None or row[6] != "active":
                 lease.unreachable(position)
-            elif row[7] > now and lane != URGENT:
-                _, waiting, reason = self._alone.get(row[0], _IN_BACKOFF)
-                lease.hold(position, row[7] + self._rng.uniform(0.0, self.policy.backoff_base), waiting, reason)
+            elif row[7] <= now or urgent:
+                by_group[row[3]].append(position)
             else:
-                by_group.setdefault(row[3], []).append(position)
-        for name, own in by_group.items():
-            group = touched[name] = self._group(name, now)
-            group.queues[lane].add(lease, own, len(own))
+                self.holds.put_down(lease, position, row)
+        return by_group
 
-    def _group(self, name: str, now: float) -> Group:
-        group = self.groups.get(name)
-        if group is None:
-            probe_free, rank = self.gates.probe_free, self.senders.evidence.rank
-            group = self.groups[name] = Group(name, self.policy, self.gate, probe_free, rank, self._sizes)
-            self.limit += group.limit
-        if group not in self._busy:
-            self._busy[group] = None
-            group.begin()
-        self.changed[group] = None
+    def _new_group(self, name: str) -> Group:
+        probe_free, rank = self.gates.probe_free, self.senders.evidence.rank
+        group = self.groups[name] = Group(name, self.policy, self.gate, probe_free, rank, self._sizes)
+        self.limit += group.limit
         return group
 
-    def adjust(self, group: Group, capacity: float | None = None) -> None:
+    def adjust(self, group: Group, capacity: int | None = None) -> None:
         """Match the group's senders to its connections (`capacity`, where that is known) and its work."""
         if self.settler.stuck or self.paused or self._surrendered:
-            self.limit += group.allow(0)
+            limit = 0
         else:
-            capacity = min(self.capacity(group) if capacity is None else capacity, group.limiter.limit)
-            if not (group.gate.steady and self.gate.steady):
-                share = int(capacity * self.gates.share(group, self.clock.now()))
-                capacity = max(1, share) if capacity > 0 else 0
-            self.limit += group.allow(max(0, int(capacity)))
-            if capacity <= 0 and group.queued:
+            limit = self.capacity(group) if capacity is None else capacity
+            if group.limiter.limit < limit or group.gate.ramp_since or self.gate.ramp_since:
+                limit = self._narrowed(group, limit)
+            if not limit and group.queued:
                 self._stand_back(group)
+        if limit != group.limit:
+            self.limit += group.allow(limit)
         if self.start is not None:
             self.pump.soon(group)
-            return
-        self.sends.want(group)
+        else:
+            self.sends.want(group)
+        if not (group.active or group.pumping or group.in_line):
+            self.changed[group] = None  # no answer is to come that would say so
+
+    def _narrowed(self, group: Group, capacity: int) -> int:
+        """The part of the capacity that the group's limiter, and an outage that is over, leave to it."""
+        left = min(capacity, group.limiter.limit)
+        if not (group.gate.ramp_since or self.gate.ramp_since):
+            return int(left)
+        share = int(left * self.gates.share(group, self.clock.now()))
+        return max(1, share) if left > 0 else 0
 
     def capacity(self, group: Group) -> int:
         """The requests that the connections of the group take by the word of the transport; 1 where that is no
         number."""
         try:
-            return max(0, int(self.transport.capacity(group.name)))
+            capacity = int(self.transport.capacity(group.name))
+            return capacity if capacity > 0 else 0
         except Exception as error:
             self.fault(f"{type(error).__name__} escaped from capacity; a transport returns a number.", error)
             return 1
@@ -253,23 +273,24 @@ class BindingState:
     def tick(self, now: float) -> None:
         """Every checkpoint: connections may have come or gone; twice a minute, groups without work are let go."""
         if self.wary:
-            self._holds = {endpoint: until for endpoint, until in self._holds.items() if until > now}
-            self._alone = {endpoint: why for endpoint, why in self._alone.items() if endpoint in self._holds}
+            self.holds.tidy(now)
             self.gates.tidy(now)
-            self.wary = bool(self._holds or self.gates.narrow)
+            self.wary = bool(self.holds or self.gates.narrow)
         changed, self.changed = self.changed, {}
         for group in changed:
             if not (group.queued or group.active):
                 self._busy.pop(group, None)
                 self._resting.setdefault(group, now)
+                group.seen = -1  # when it has work again, how long it has not answered begins anew
                 continue
             self._resting.pop(group, None)
+            if not group.active and (group.pumping or group.in_line):
+                continue  # no answer since
             capacity = self.capacity(group)
             limit = group.end_window(capacity)
+            group.adjusted_at = now
             self.adjust(group, capacity)
             self.gates.narrowed(group, limit < capacity // 2 and group.queued > 0, now)
-            if not (group.active or group.pumping):
-                self.changed[group] = None  # no answer is to come that would say so
         self._let_go_of_idle(now)
 
     def _let_go_of_idle(self, now: float) -> None:
@@ -296,45 +317,18 @@ class BindingState:
 
     def forget(self) -> None:
         """Storage stands on another database: its numbers may be other endpoints'."""
-        self._holds.clear()
-
-    # -- one endpoint's back-off
-
-    def hold_endpoint(self, endpoint: int, until: float) -> None:
-        """This endpoint is in back-off: its other deliveries wait too. Storage knows it for good; this is for the
-        deliveries in hand."""
-        if len(self._holds) >= _HOLDS:
-            del self._holds[next(iter(self._holds))]
-        self._holds[endpoint] = max(until, self._holds.get(endpoint, 0.0))
-        self.wary = True
-
-    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str, before: float = 0.0) -> None:
-        """As `hold_endpoint`, but storage can be told to end it (`retry_binding`): then leases that were begun later,
-        or after `before`, do not wait."""
-        self.hold_endpoint(endpoint, until)
-        self._alone[endpoint] = before or self.clock.monotonic() + self.policy.lease, waiting, reason
-
-    def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None:
-        """The note of `hold_alone` about an endpoint that waits by itself."""
-        return self._alone.get(endpoint)
+        self.holds.forget()
 
     def let_go(self) -> None:
         """The reason for which endpoints waited by themselves is reported as mended: they may go on."""
-        for endpoint in self._alone:
-            self._holds.pop(endpoint, None)
-        self._alone.clear()
+        self.holds.let_go()
         for lease in self.leases.values():
             lease.hurry(self.clock.now())
-
-    def held_until(self, endpoint: int, now: float) -> float:
-        """When the endpoint's back-off ends; 0 where it is in none."""
-        until = self._holds.get(endpoint, 0.0)
-        return until if until > now else 0.0
 
     def proven(self, group: Group, lease: Lease, position: int, now: float) -> None:
         """The gateway took this delivery: every trouble of its endpoint, topic or notification is over."""
         endpoint = lease.chunk.ids[position]
-        self._holds.pop(endpoint, None)
+        self.holds.over(endpoint)
         self.senders.evidence.loners.accepted(endpoint)
         if not self.gates.uncertain.is_open:
             self.gates.accepted(now)
@@ -395,7 +389,7 @@ class BindingState:
     def clock_was_set(self) -> None:
         """Back-offs are known here by a clock that was: storage knows them for good. A refused token may be right now,
         or wrong."""
-        self._holds = {}
+        self.holds.forget()
         self._tell("mended")
 
     def woke(self) -> None:

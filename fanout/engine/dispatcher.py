@@ -210,8 +210,10 @@ class Dispatcher:
 
     def _room(self, lane: int) -> int:
         """Deliveries that this lane may lease now, beside at most one chunk."""
-        window = self._windows[lane]
-        return room(window, *self.state.waiting(lane)) if self.state.queued(lane) else window
+        window, queued = self._windows[lane], self.state.queued(lane)
+        if 2 * queued <= window:
+            return window - queued  # and more, at most, where it is known which gateways they wait for
+        return room(window, *self.state.waiting(lane))
 
     def _turn(self, lane: int, *, filled: bool) -> None:
         """A round of this lane has ended, and the next begins."""

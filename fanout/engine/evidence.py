@@ -68,11 +68,8 @@ class Evidence:
         ids, rows, id = lease.chunk.ids, lease.rows, lease.prepared.notification.id
         self.accepted += len(positions)
         self.standing.know([ids[position] for position in positions])
-        if lease.group is not None:
-            self.standing.accepted(lease.group, self._name(lease.group), id, now)
-        else:
-            for group in {rows[position][3] for position in positions}:  # type: ignore[index]
-                self.standing.accepted(group, self._name(group), id, now)
+        groups = {rows[position][3] for position in positions} if lease.group is None else {lease.group}  # type: ignore[index]
+        self.standing.accepted(groups, {""} if self._one_gateway else groups, id, now)
 
     def _name(self, group: str) -> str:
         """The authority that vouches for an uncertain death in this group: its host, or the one gateway of all

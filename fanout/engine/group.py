@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import Protocol
 
@@ -16,15 +16,21 @@ from fanout.core.run import Run
 from fanout.engine.lane_queue import Item, LaneQueue
 from fanout.engine.lease import Lease
 
-__all__ = ["SAMPLED", "Group", "GroupRun"]
+__all__ = ["FEW", "SAMPLED", "Group", "GroupRun"]
 
 _OPEN = GateState.OPEN
 SAMPLED = 8
 """Of so many answers one tells the limiter how long it took; where no more than so many may be under way, each does."""
+FEW = 8
+"""A group that may have fewer under way is adjusted at each answer: its connection may just have been proven, and its
+capacity grown."""
 _STUCK = 1.0
 """Seconds without an answer after which a gateway's deliveries leave the window to others'."""
 _CREDIT = tuple(weight * 16 for weight in WEIGHTS)
 """Deliveries that each lane may send per round while others wait: deficit round robin, as between chunks."""
+
+
+_NONE: deque[Item] = deque(maxlen=0)
 
 
 class Group:
@@ -32,6 +38,7 @@ class Group:
 
     __slots__ = (
         "active",
+        "adjusted_at",
         "answers",
         "binding_gate",
         "gate",
@@ -75,17 +82,14 @@ class Group:
         self.limit = self.sampled = 1  # of so many answers one tells the limiter how long it took
         self.active = 0  # deliveries that were taken and have not ended
         self.runs: dict[GroupRun, None] = {}  # under way, the oldest first
-        self.handed: deque[Item] = deque()  # taken, and for the next sender: a transport could not start them
+        self.handed = _NONE  # taken, and for the next sender: a transport could not start them
         self.pumping = False  # a turn of the pump is to come
         self.in_line = False  # a sender is to come
         self.answers = 0  # of senders of this group, whichever it was: a lone sender's turns and positions go in step
-        self.seen = 0  # answers at the last look whether there are any
+        self.seen = -1  # answers at the last look whether there are any
         self.moved_at = 0.0
+        self.adjusted_at = 0.0  # UNIX seconds: when its limit was last looked at
         self.peak = 0  # the most of them since the limiter was last adjusted
-
-    def begin(self) -> None:
-        """It has work again: how long it has not answered begins anew."""
-        self.seen = -1
 
     def stuck(self, monotonic: float) -> bool:
         """Whether deliveries are under way and none has been answered for a second, as far as this was asked."""
@@ -185,6 +189,12 @@ class Group:
         found = answers // self.sampled - self.answers // self.sampled
         self.answers = answers
         return found
+
+    def hand_over(self, items: Iterable[Item]) -> None:
+        """These were taken, and the transport could not start them: they are for the next sender."""
+        if self.handed is _NONE:
+            self.handed = deque()
+        self.handed.extend(items)
 
     def hold(self) -> None:
         """Nothing more may be sent for now: deliveries that no sender has begun wait at the head of their queue."""

@@ -18,7 +18,7 @@ from fanout.engine.lease import Hand, Lease, Prepared
 from fanout.engine.signal import Signal
 from fanout.plugin import Clock, Transport
 
-__all__ = ["Binding", "EvidencePort", "GatesPort", "PumpPort", "SendersPort", "SettlerPort"]
+__all__ = ["Binding", "EvidencePort", "GatesPort", "HoldsPort", "PumpPort", "SendersPort", "SettlerPort"]
 
 
 class EvidencePort(Protocol):
@@ -87,6 +87,18 @@ class SettlerPort(Protocol):
         """A group has no answer to wait for."""
 
 
+class HoldsPort(Protocol):
+    """`Holds`, for senders."""
+
+    def add(self, endpoint: int, until: float) -> None: ...
+
+    def add_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str, before: float = 0.0) -> None: ...
+
+    def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None: ...
+
+    def until(self, endpoint: int, now: float) -> float: ...
+
+
 class PumpPort(Protocol):
     """`Pump`, for senders."""
 
@@ -127,6 +139,9 @@ class Binding(Protocol):
     def settler(self) -> SettlerPort: ...
 
     @property
+    def holds(self) -> HoldsPort: ...
+
+    @property
     def pump(self) -> PumpPort: ...
 
     def adjust(self, group: Group) -> None: ...
@@ -148,13 +163,5 @@ class Binding(Protocol):
     def tick(self, now: float) -> None: ...
 
     def set_back(self, seconds: float) -> None: ...
-
-    def hold_endpoint(self, endpoint: int, until: float) -> None: ...
-
-    def hold_alone(self, endpoint: int, until: float, waiting: Waiting, reason: str, before: float = 0.0) -> None: ...
-
-    def held_until(self, endpoint: int, now: float) -> float: ...
-
-    def alone(self, endpoint: int) -> tuple[float, Waiting, str] | None: ...
 
     def proven(self, group: Group, lease: Lease, position: int, now: float) -> None: ...

@@ -78,6 +78,7 @@ class Pump:
         state = self._state
         moment, begun = state.clock.now(), state.clock.monotonic()
         if self._ended or (taken := group.take_run(moment, wary=state.wary)) is None:
+            state.changed[group] = None
             return 0
         lease, positions = taken
         prepared = lease.prepared
@@ -120,7 +121,7 @@ class Pump:
 
     def _hand_over(self, run: GroupRun, left: Sequence[int]) -> None:
         """To the senders, with their place among the deliveries under way."""
-        run.of.handed.extend((run.lease, run.positions[index]) for index in left)
+        run.of.hand_over((run.lease, run.positions[index]) for index in left)
         self._sends.want(run.of)
 
     def _again(self, run: GroupRun, left: Sequence[int]) -> None:

@@ -45,12 +45,13 @@ class SendLine:
 
     def want(self, group: Group) -> None:
         """See that the group's deliveries that may go by `send` are taken soon."""
-        if self._ready(group):
-            if not group.in_line:
-                group.in_line = True
-                self._line.append(group)
-            if not self._coming:
-                self._call()
+        if not group.in_line:
+            if not ((group.queued and group.active < group.limit and self._state.start is None) or group.handed):
+                return
+            group.in_line = True
+            self._line.append(group)
+        if not self._coming:
+            self._call()
 
     def _ready(self, group: Group) -> int:
         """Its deliveries that may go by `send`."""
@@ -72,21 +73,19 @@ class SendLine:
 
     def _next(self, now: float) -> tuple[Group, Item, bool] | None:
         """The next delivery of the groups in line, and whether it was claimed already."""
-        line = self._line
+        state, line = self._state, self._line
         while line:
-            group = line[0]
-            claimed = bool(group.handed)
-            if claimed:
+            group = line.popleft()
+            if claimed := bool(group.handed):
                 item = group.handed.popleft()
-            elif not group.queued or self._state.start is not None or (item := group.take(now)) is None:  # type: ignore[assignment]
-                line.popleft()
+            elif not group.queued or state.start is not None or (item := group.take(now)) is None:  # type: ignore[assignment]
                 group.in_line = False
+                state.changed[group] = None
                 continue
-            if not (group.queued or group.handed):
-                line.popleft()
+            if group.queued or group.handed:
+                line.append(group)
+            else:
                 group.in_line = False
-            elif len(line) > 1:
-                line.rotate(-1)
             if line and not self._coming:
                 self._call()
             return group, item, claimed

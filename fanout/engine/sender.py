@@ -31,7 +31,7 @@ from fanout.core.settlement import Again, Attempted, Decision, Final, Park, Relo
 from fanout.core.states import DeliveryState, Waiting
 from fanout.core.witness import FAULT
 from fanout.engine.evidence import Evidence
-from fanout.engine.group import Group
+from fanout.engine.group import FEW, Group
 from fanout.engine.lease import Lease
 from fanout.engine.ports import Binding
 
@@ -78,8 +78,9 @@ class Senders:
             state.settler.wake()
         elif not (group.active or lease.left):
             state.settler.answered()
-        if group.limit < 8:
-            # Few are under way: the connection may just have been proven, and its capacity grown.
+        if not group.queued:
+            return
+        if group.limit < FEW:
             state.adjust(group)
         elif state.start is not None:
             state.pump.soon(group)
@@ -117,9 +118,9 @@ class Senders:
             case Retry(due_at, attempt, reason, waiting, alone):
                 holds = alone or waiting is Waiting.BACKOFF
                 if alone:
-                    state.hold_alone(row.id, due_at, waiting, reason)
+                    state.holds.add_alone(row.id, due_at, waiting, reason)
                 elif holds:
-                    state.hold_endpoint(row.id, due_at)
+                    state.holds.add(row.id, due_at)
                 lease.retry(position, due_at, attempt, waiting, reason, holds=holds)
             case Relocate(address, retry):
                 lease.changed(AddressMoved(row.id, row.generation, now, address))
@@ -162,10 +163,10 @@ class Senders:
                 self._park_at(gate, lease, position, now)
                 return _unused(probed)
             probed.append(gate)
-        held_until = state.held_until(row.id, now)
+        held_until = state.holds.until(row.id, now)
         if held_until and lease.chunk.lane != URGENT:
             due_at = held_until + self._rng.uniform(0.0, state.policy.backoff_base)
-            alone = state.alone(row.id)
+            alone = state.holds.alone(row.id)
             if alone is None:
                 lease.hold(position, due_at)
                 return _unused(probed)
@@ -175,7 +176,7 @@ class Senders:
             else:
                 # Storage does not say so: `retry_binding` ended it elsewhere, of which this worker is about to hear, or
                 # the notification whose retry it was has been cancelled.
-                state.hold_alone(row.id, held_until, waiting, reason, math.inf)
+                state.holds.add_alone(row.id, held_until, waiting, reason, math.inf)
                 lease.keep_open(position, now + _HEARD, waiting, reason)
             return _unused(probed)
         if lease.chunk.attempt > 1:

@@ -47,7 +47,7 @@ def test_lanes_take_turns_by_their_weights(busy: tuple[int, ...], one: bool) -> 
     """In any stretch of some rounds each lane with work has its share, and none is starved."""
     each = group()
     for lane in busy:
-        each.queues[lane].add(lease(lane), range(50_000), 50_000)
+        each.queues[lane].add(lease(lane), [*reversed(range(50_000))])
     total = sum(WEIGHTS[lane] for lane in busy)
     rounds = 50
     counts: Counter[int] = Counter()
@@ -61,8 +61,8 @@ def test_lanes_take_turns_by_their_weights(busy: tuple[int, ...], one: bool) -> 
 def test_leases_of_one_lane_take_turns(one: bool) -> None:
     each = group()
     first, second = lease(1), lease(1)
-    each.queues[1].add(first, range(1000), 1000)
-    each.queues[1].add(second, range(1000), 1000)
+    each.queues[1].add(first, [*reversed(range(1000))])
+    each.queues[1].add(second, [*reversed(range(1000))])
     order: list[Any] = []
     while len(order) < 640:
         order += taken(each, one)
@@ -72,15 +72,15 @@ def test_leases_of_one_lane_take_turns(one: bool) -> None:
 
 def test_no_more_than_the_limit_are_taken() -> None:
     each = group(limit=3)
-    each.queues[0].add(lease(0), range(10), 10)
+    each.queues[0].add(lease(0), [*reversed(range(10))])
     assert [each.take(0.0) is not None for _ in range(5)] == [True, True, True, False, False]
 
 
 def test_a_run_is_as_long_as_there_is_room_and_one_where_each_is_asked_about() -> None:
     each, plain, careful = group(limit=50), lease(0), lease(0)
     careful.careful = True
-    each.queues[0].add(plain, range(100), 100)
-    each.queues[0].add(careful, range(5), 5)
+    each.queues[0].add(plain, [*reversed(range(100))])
+    each.queues[0].add(careful, [*reversed(range(5))])
     assert each.take_run(0.0, wary=True) == (plain, [0])
     assert each.take_run(0.0, wary=False) == (plain, [*range(1, 32)])
     assert each.take_run(0.0, wary=False) == (careful, [0])
@@ -108,7 +108,7 @@ def test_sums_over_groups_are_what_a_look_at_all_would_find(steps: list[tuple[in
         if what == "add":
             made = lease(lane)
             made.chunk, made.prepared = SimpleNamespace(lane=lane, part=0), SimpleNamespace(stopped=count % 2)
-            each.queues[lane].add(made, range(count), count)
+            each.queues[lane].add(made, [*reversed(range(count))])
         elif what == "take":
             each.take(0.0)
         elif what == "run" and (run := each.take_run(0.0, wary=False)) is not None:
@@ -122,7 +122,7 @@ def test_sums_over_groups_are_what_a_look_at_all_would_find(steps: list[tuple[in
         elif what == "give_up":
             list(each.queues[lane].give_up(count))
         for lane_, size in enumerate(sizes):
-            held = [sum(batch.left for batch in one.queues[lane_]._batches) for one in groups]
+            held = [sum(len(waiting) for _, waiting in one.queues[lane_]._batches) for one in groups]
             assert held == [one.queues[lane_].size for one in groups]
             assert size == sum(held)
         assert each.active >= len(each.handed)

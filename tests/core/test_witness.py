@@ -168,7 +168,7 @@ def test_standing_remembers_the_last_ten_thousand_endpoints() -> None:
 def test_standing_knows_who_else_was_accepted_lately() -> None:
     standing = Standing()
     assert not standing.vouched("gateway")
-    standing.accepted("g", "gateway", "N", NOW)
+    standing.accepted(["g"], ["gateway"], "N", NOW)
 
     assert standing.vouched("gateway")
     assert not standing.vouched("other")
@@ -177,7 +177,7 @@ def test_standing_knows_who_else_was_accepted_lately() -> None:
     assert standing.lately(None, NOW + 1, but="M")
     assert not standing.lately("g", NOW + LATELY)
     for n in range(1000):
-        standing.accepted("g", "gateway", f"M{n}", NOW + n)
+        standing.accepted(["g"], ["gateway"], f"M{n}", NOW + n)
     assert standing.lately("g", NOW + 1000, but="N")
     standing.forget()
     assert not standing.vouched("gateway")

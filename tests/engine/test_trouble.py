@@ -212,12 +212,12 @@ async def test_another_database_than_before_is_looked_at_anew() -> None:
         (state,) = engine._settler.states
         while engine._upkeep._incarnation is None:
             await asyncio.sleep(0.001)
-        state.hold_endpoint(phone, engine._clock.now() + 3600)
+        state.holds.add(phone, engine._clock.now() + 3600)
         engine._upkeep._nudges["default", "push"] = 7
         storage.incarnation = 1
         while engine._upkeep._incarnation != 1:
             await asyncio.sleep(0.001)
-        assert not state._holds
+        assert not state.holds
         assert (await (await engine.send(HI, "user:alice")).wait(60)).counts["accepted"] == 1
         assert engine._upkeep._nudges.get(("default", "push"), 0) == 0
 

@@ -17,7 +17,7 @@ PLANTS = [
     Plant(
         "the wait of an endpoint ends where the notification that it was asked for is cancelled",
         "fanout/engine/sender.py",
-        "                state.hold_alone(row.id, held_until, waiting, reason, math.inf)\n"
+        "                state.holds.add_alone(row.id, held_until, waiting, reason, math.inf)\n"
         "                lease.keep_open(position, now + _HEARD, waiting, reason)\n"
         "            return _unused(probed)\n",
         "                return False\n            return _unused(probed)\n",
@@ -124,8 +124,8 @@ PLANTS = [
     Plant(
         "one huge notification holds back the others of its lane",
         "fanout/engine/lane_queue.py",
-        "            self._batches.rotate(-1)\n",
-        "            pass\n",
+        "        self._batches.rotate(-1)\n",
+        "",
         "tests/core/test_group.py",
     ),
     Plant(
@@ -264,8 +264,8 @@ PLANTS = [
     Plant(
         "a second attempt goes in a run with others",
         "fanout/engine/lane_queue.py",
-        "1 if single or lease.careful else min(most, self._turn)",
-        "1 if single else min(most, self._turn)",
+        "1 if single or lease.careful else min(most, self._turn, len(positions))",
+        "1 if single else min(most, self._turn, len(positions))",
         "tests/core/test_group.py",
     ),
     Plant(
