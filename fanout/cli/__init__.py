@@ -13,6 +13,7 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration."""
     from fanout.cli import early
 
+    early.stream()
     early.listen(sys.argv[1:])
     try:
         from fanout.cli.commands import main as run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -81,14 +82,11 @@ def _run() -> int:
     except SystemExit as ended:
         # Typer's own for Ctrl-C, 130, is none of ours.
         return _flushed(ended.code if isinstance(ended.code, int) and ended.code in (DONE, USAGE) else FAILED)
-    except (UsageError, ConfigurationError, PluginError) as error:
-        _say(f"fanout: {error}", level="error")
-        return USAGE
     except FanoutError as error:
         _say(f"fanout: {error}", level="error")
-        return FAILED
-    except BrokenPipeError:
-        return _hush()
+        return USAGE if isinstance(error, (UsageError, ConfigurationError, PluginError)) else FAILED
+    except OSError as error:
+        return _hush(error)
     except KeyboardInterrupt:
         _say("fanout: interrupted.")
         return FAILED
@@ -98,12 +96,16 @@ def _run() -> int:
 def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _hush()
+    except OSError as error:
+        return _hush(error)
     return code
 
 
-def _hush() -> int:
-    """The reader of our output has gone (`| head`): nothing is wrong, and nothing more can be said."""
+def _hush(error: OSError) -> int:
+    """Nothing more can be printed. Nothing is wrong where the reader of our output has gone (`| head`)."""
+    if not isinstance(error, BrokenPipeError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise error
+        _say(f"fanout: Its output cannot be written ({error.strerror}); its work until then stands.", level="error")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED

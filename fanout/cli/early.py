@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from types import FrameType
 
-__all__ = ["code", "end", "ends_with", "listen", "stops"]
+__all__ = ["code", "end", "ends_with", "listen", "stops", "stream"]
 
 _GRACEFUL = ("work", "serve")
 """Commands for which being told to end is how they end."""
@@ -28,6 +29,14 @@ def stops() -> tuple[signal.Signals, ...]:
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
         return (signal.SIGINT, signal.SIGTERM)
     return (signal.SIGINT, signal.SIGTERM, hangup)
+
+
+def stream() -> None:
+    """Open the standard streams that were closed (`>&-`) on the null device. Else the next file or socket has such a
+    number: printed lines go into it, and libuv refuses to close it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - the lowest number that is free, which is its own
 
 
 def listen(words: Sequence[str]) -> None:

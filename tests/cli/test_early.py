@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +108,17 @@ def test_nothing_heavy_is_imported_before_the_handlers_stand() -> None:
     heavy = {"aiohttp", "anyio", "asyncio", "fanout.config", "fanout.engine", "orjson", "pydantic", "ssl", "typer"}
     done = ended(f"import sys, fanout.cli.early; print(sorted({heavy!r} & set(sys.modules)))")
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [("0<&- 1>&- 2>&-", 0, ""), ("1>/dev/full", 1, "fanout: Its output cannot be written (No space left on device)")],
+)
+def test_streams_that_are_closed_or_take_nothing(shell: Any, streams: str, code: int, said: str) -> None:
+    """A daemon is started without them: the database and the sockets must not have their numbers."""
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -m fanout send --to user:alice --title x {streams}', sys.executable],
+        cwd=shell.folder, env=shell.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr.startswith(said), ended.stderr.count("\n")) == (code, True, bool(said))
