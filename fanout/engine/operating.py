@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fanout.core import given
 from fanout.core.records import Status
@@ -16,6 +17,9 @@ from fanout.engine.upkeep import Upkeep
 from fanout.engine.waiters import Waiters
 
 __all__ = ["Operations"]
+
+_LATE: Any = object()
+"""The result of a future that is waited for no longer: a timer costs a third of `asyncio.timeout`."""
 
 
 class Operations(Inspection):
@@ -57,12 +61,14 @@ class Operations(Inspection):
             new = self._waiters.is_new(id)
             if not new and (status := await self._status(id)).finished_at is not None:
                 return status
+            timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, _expire, future)
             try:
-                async with asyncio.timeout(timeout):
-                    status = await future
-            except TimeoutError:
-                if not new or (status := await self._status(id)).finished_at is None:
-                    raise
+                status = await future
+            finally:
+                if timer is not None:
+                    timer.cancel()
+            if status is _LATE and (not new or (status := await self._status(id)).finished_at is None):
+                raise TimeoutError
             return await self._status(id) if status is None else status
         finally:
             self._waiters.drop(id, future)
@@ -218,3 +224,8 @@ class Operations(Inspection):
         """
         self.ensure_open()
         return await erase(self.storage, self._clock, app, user)
+
+
+def _expire(future: asyncio.Future[Status | None]) -> None:
+    if not future.done():
+        future.set_result(_LATE)

@@ -83,6 +83,49 @@ async def test_an_end_that_nobody_here_was_told_is_found() -> None:
             assert (await receipt.wait()).counts["accepted"] == 1
 
 
+async def test_the_time_limit_ends_the_wait_and_no_wait_leaves_a_timer() -> None:
+    storage: Any = fresh_storage()
+    async with running(storage=storage) as (engine, _):
+        await register(engine, "alice", "phone")
+        later = await engine.send(HI, "user:alice", at=engine._clock.now() + 600)
+        asyncio.get_running_loop().call_later = timers = Timers(asyncio.get_running_loop().call_later)  # type: ignore[method-assign, assignment]
+        try:
+            ids = asked(storage, None)
+            for limit in (0, 0.01):
+                with pytest.raises(TimeoutError):
+                    await later.wait(limit)
+            assert ids == [later.id] * 2, (
+                "it is asked about once for each, as it was new: before the word is TimeoutError"
+            )
+            engine._waiters.forget()  # as in a process that did not accept it
+            with pytest.raises(TimeoutError):
+                await later.wait(0)
+            assert ids == [later.id] * 3, "before it waits, and not again when the time is over"
+            waiting = asyncio.create_task(later.wait(500))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                while all(limit != 500 for limit, _ in timers.made):
+                    await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            del asyncio.get_running_loop().call_later
+        assert [timer.cancelled() for limit, timer in timers.made if limit == 500] == [True]
+
+
+class Timers:
+    """Remembers the timers that a loop is asked for."""
+
+    def __init__(self, call_later: Any) -> None:
+        self._call_later = call_later
+        self.made: list[tuple[float, asyncio.TimerHandle]] = []
+
+    def __call__(self, delay: float, *arguments: Any) -> asyncio.TimerHandle:
+        self.made.append((delay, self._call_later(delay, *arguments)))
+        return self.made[-1][1]
+
+
 async def test_one_that_is_for_nobody_has_ended_when_send_returns() -> None:
     async with running() as (engine, _):
         await register(engine, "alice", "phone")

@@ -15,6 +15,14 @@ _LEFT = "tests/engine/test_rereading.py -k 'nothing_goes and memory'"
 
 PLANTS = [
     Plant(
+        "a wait whose time is over answers as if the notification had finished",
+        "fanout/engine/operating.py",
+        "            if status is _LATE and (not new or (status := await self._status(id)).finished_at is None):\n"
+        "                raise TimeoutError\n",
+        "            status = None if status is _LATE else status\n",
+        "tests/engine/test_waiting.py -k time_limit",
+    ),
+    Plant(
         "the wait of an endpoint ends where the notification that it was asked for is cancelled",
         "fanout/engine/sender.py",
         "                state.holds.add_alone(row.id, held_until, waiting, reason, math.inf)\n"
