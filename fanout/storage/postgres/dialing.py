@@ -39,7 +39,8 @@ async def race(
     waiting = list(hosts)
     under_way: dict[asyncio.Task[T], str] = {}
     errors: list[BaseException] = []
-    won: list[asyncio.Task[T]] = []
+    won: list[T] = []
+    cancelled: list[BaseException] = []
     try:
         async with asyncio.timeout(limit):
             while waiting or under_way:
@@ -50,25 +51,27 @@ async def race(
                     under_way, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
+                    host = under_way.pop(task)
                     error = task.exception()
                     if error is None:
-                        won = [task]
-                        return under_way[task], task.result()
+                        won.append(task.result())
+                        return host, won[0]
                     errors.append(error)
-                    del under_way[task]
     except TimeoutError as late:
         errors.append(late)
     finally:
-        try:
-            for _ in range(_PASSES if len(under_way) > len(won) else 0):
+        for _ in range(_PASSES if under_way else 0):
+            try:
                 await asyncio.sleep(0)
-            for task in won:
-                del under_way[task]
-        finally:
-            # Nothing is awaited here: a caller in a task group of anyio is cancelled again at each pass of the loop.
-            for task in under_way:
-                task.add_done_callback(lambda task: _unwanted(task, discard))
-                task.cancel()
+            except asyncio.CancelledError as again:  # at each pass, for a caller in a task group of anyio
+                cancelled.append(again)
+        for task in under_way:
+            task.add_done_callback(lambda task: _unwanted(task, discard))
+            task.cancel()
+        if cancelled:
+            for made in won:
+                discard(made)
+            raise cancelled[0]
     # A server's own error tells more than that another was not to be reached.
     raise max(errors, key=lambda error: (isinstance(error, asyncpg.PostgresError), isinstance(error, StorageError)))
 

@@ -76,10 +76,12 @@ class Pool:
         if self._closed:
             return
         self._closed = True
-        for connection in self._given_up:
-            connection.terminate()
         busy = 0
         try:
+            if self._given_up:  # the requests to end their statements are on their way
+                await asyncio.wait(self._given_up.values(), timeout=_CLOSE_TIMEOUT)
+            for connection in self._given_up:
+                connection.terminate()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_LIMIT):
                     while busy < self.options.pool:
