@@ -110,10 +110,10 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
     plan = Plan(starts)
     for start in starts:
         for binding, ids in start.found.items():
+            expansion: list[Any] = [start.notification, start.app, binding, start.lane, start.due_at]
             if start.kind in WIDE:
                 target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
-                key = [start.notification, start.app, binding, start.lane, start.due_at]
-                plan.expansions.append([*key, high, target, 0])
+                plan.expansions.append([*expansion, high, target, 0])
                 start.expansions += 1
                 continue
             parts = [ids[first : first + size] for first in range(0, len(ids), size)]
@@ -121,7 +121,6 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
                 lane = start.lane if i < AT_ONCE else start.lane + WAITS
                 plan.chunks.append(NewChunk(start.notification, binding, lane, 1, start.due_at, part))
             if len(parts) > AT_ONCE:
-                expansion: list[Any] = [start.notification, start.app, binding, start.lane, start.due_at]
                 plan.expansions.append(expansion)
                 last = len(plan.chunks) - 1
                 plan.turns.append((expansion, last, last - len(parts) + AT_ONCE))

@@ -112,7 +112,16 @@ class Posting:
     ) -> FeedWritten:
         many = sub.target.kind == "users"
         known: FeedItem | None = None
-        item = _item(sub, post, places, seq, self._now)
+        # An item has each field of its post.
+        item = FeedItem(
+            id=sub.id,
+            number=0,
+            seq=seq,
+            created_at=self._now,
+            modified_at=None,
+            broadcast=not places[0][1],
+            **{name: getattr(post, name) for name in FeedPost.__slots__},
+        )
         digest = None if post.external_id is None else post_digest(post)
         for place in places:
             pushes = [] if many else list(ids)
@@ -149,21 +158,3 @@ class Posting:
         app, user, topic, _ = place
         more = (item.content.decode(), digest, " ".join(pushes[-PUSHES:]))
         self.rows[item.number] = (app, user, topic or None, *common_of(item), *own_of(item), *more)
-
-
-def _item(sub: Submission, post: FeedPost, places: Sequence[Place], seq: int, now: float) -> FeedItem:
-    return FeedItem(
-        id=sub.id,
-        number=0,
-        seq=seq,
-        external_id=post.external_id,
-        group=post.group,
-        priority=post.priority,
-        content=post.content,
-        created_at=now,
-        modified_at=None,
-        expires_at=post.expires_at,
-        display_until=post.display_until,
-        fallback_at=post.fallback_at,
-        broadcast=not places[0][1],
-    )

@@ -41,23 +41,19 @@ async def expire(db: Db, now: float, limit: int) -> Expired:
     """End deliveries that wait past their time, and endpoints past theirs, up to about `limit`; how many. Rows that
     others have locked are left to them."""
     ids = await hold(db, await column(db, _PAST, now, now + db.skew, _NOTIFICATIONS), wait=False)
-    among = db.among(1, "bigint")
-    stopped = dict(await db.rows(f"SELECT id, stopped FROM notification WHERE id {among} AND stopped <> ''", ids))
-    uncounted = dict(
-        await db.rows(
-            f"SELECT n.id, a.name FROM notification n JOIN app a ON a.id = n.app WHERE n.id {among} AND n.expansions > 0 "
-            "AND n.stopped = ''",
-            ids,
-        )
+    rows = await db.rows(
+        "SELECT n.id, n.stopped, n.stopped = '' AND n.expansions > 0, a.name FROM notification n JOIN app a ON a.id = n.app "
+        f"WHERE n.id {db.among(1, 'bigint')} ORDER BY n.id",
+        ids,
     )
     unexpanded: Counter[str] = Counter()
     done = 0
-    for id in ids:
+    for id, stopped, uncounted, app in rows:
         if done >= limit:
             break
-        if id in uncounted:
-            unexpanded[uncounted[id]] += 1
-        state, reason = (stopped[id], "") if id in stopped else ("expired", "ttl")
+        if uncounted:
+            unexpanded[app] += 1
+        state, reason = (stopped, "") if stopped else ("expired", "ttl")
         done += await end_open(db, id, state, reason, now, limit - done)
     await db.hot.finish_ready(db, ids, now)
     return Expired(done + await endpoints.expire(db, now, max(limit - done, 0)), unexpanded)

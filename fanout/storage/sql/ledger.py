@@ -11,10 +11,11 @@ from array import array
 from collections.abc import Iterable
 
 from fanout.core.statemap import Codes
+from fanout.errors import NotFound
 from fanout.storage.packing import unpack
 from fanout.storage.sql.db import Db, column
 
-__all__ = ["audiences_of", "codes_of", "hold"]
+__all__ = ["audiences_of", "codes_of", "hold", "hold_named"]
 
 
 async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> list[int]:
@@ -27,6 +28,19 @@ async def hold(db: Db, notifications: Iterable[int], *, wait: bool = True) -> li
         return []
     which = f"id {db.among(1, 'bigint')}{db.hold('id', free=not wait)}"
     return sorted(await column(db, f"SELECT id FROM notification WHERE {which}", wanted))
+
+
+async def hold_named(db: Db, app: str, uuid: str) -> tuple[int, str, float | None, bool]:
+    """Lock the row of one notification of an app: number, `stopped`, `finished_at`, `paused`. Raises `NotFound`."""
+    row = await db.row(
+        f"SELECT id, stopped, finished_at, paused FROM notification WHERE uuid = $1 AND app = $2{db.hold()}",
+        await db.own(app, uuid),
+        await db.app(app),
+    )
+    if row is None:
+        raise NotFound(f"There is no notification {uuid} in the app {app}.")
+    id, stopped, finished_at, paused = row
+    return id, stopped, finished_at, paused
 
 
 async def audiences_of(db: Db, chunks: Iterable[int]) -> dict[int, array[int]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from fanout.core.records import Control
 from fanout.core.states import MENDED
-from fanout.errors import NotFound
 from fanout.storage import lanes
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
+from fanout.storage.sql.ledger import hold_named
 
 __all__ = ["PAUSED_BINDINGS", "controls", "pause", "pause_binding", "resume", "resume_binding", "retry_binding"]
 
@@ -23,7 +23,7 @@ _MENDED = f"waiting IN ({', '.join(repr(each.value) for each in MENDED)})"
 
 async def pause(db: Db, app: str, uuid: str, now: float) -> int:
     """Hold it; how many of its chunks are still leased. Raises `NotFound`."""
-    id, stopped, finished_at, paused = await _hold(db, app, uuid)
+    id, stopped, finished_at, paused = await hold_named(db, app, uuid)
     if not (stopped or paused or finished_at is not None):
         await db.run("UPDATE notification SET paused = true WHERE id = $1", id)
         await _move(db, id, lanes.NOT_PAUSED)
@@ -39,23 +39,11 @@ async def pause(db: Db, app: str, uuid: str, now: float) -> int:
 
 async def resume(db: Db, app: str, uuid: str, now: float) -> None:
     """Let it go on. Raises `NotFound`."""
-    id, _, _, paused = await _hold(db, app, uuid)
+    id, _, _, paused = await hold_named(db, app, uuid)
     if paused:
         await db.run("UPDATE notification SET paused = false WHERE id = $1", id)
         await _move(db, id, lanes.PAUSED)
         await _decide(db, id, "resumed", now)
-
-
-async def _hold(db: Db, app: str, uuid: str) -> tuple[int, str, float | None, bool]:
-    row = await db.row(
-        f"SELECT id, stopped, finished_at, paused FROM notification WHERE uuid = $1 AND app = $2{db.hold()}",
-        await db.own(app, uuid),
-        await db.app(app),
-    )
-    if row is None:
-        raise NotFound(f"There is no notification {uuid} in the app {app}.")
-    id, stopped, finished_at, paused = row
-    return id, stopped, finished_at, paused
 
 
 async def _move(db: Db, notification: int, which: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from fanout.core.statemap import Codes, close
 from fanout.core.states import DeliveryState
-from fanout.errors import NotFound
 from fanout.storage import lanes
 from fanout.storage.chunks import NewChunk, gathered
 from fanout.storage.sql.db import Db
-from fanout.storage.sql.ledger import codes_of, hold
+from fanout.storage.sql.ledger import codes_of, hold, hold_named
 
 __all__ = ["RETRY_COLUMNS", "add_backlog", "cancel", "end_open", "gather", "stop"]
 
@@ -26,12 +25,7 @@ _RETRIES = 50_000
 
 async def cancel(db: Db, app: str, uuid: str, now: float) -> int:
     """Stop it; how many chunks are still leased. Raises `NotFound`."""
-    found = await db.row(
-        f"SELECT id, finished_at FROM notification WHERE uuid = $1 AND app = $2{db.hold()}", uuid, await db.app(app)
-    )
-    if found is None:
-        raise NotFound(f"There is no notification {uuid} in the app {app}.")
-    id, finished_at = found
+    id, _, finished_at, _ = await hold_named(db, app, uuid)
     if finished_at is not None:
         return 0
     await stop(db, [id], "cancelled", now)

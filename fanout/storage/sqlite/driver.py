@@ -39,9 +39,7 @@ class SqliteDriver:
         answer: T = await self.do(Operation(lambda db: shared(db, operation, *arguments), write=False))
         return answer
 
-    async def read(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """The same."""
-        return await self.look(operation, *arguments)
+    read = look
 
     def write(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fanout.core.columns import GIVEN, given
 from fanout.core.model import Registration
@@ -48,26 +49,22 @@ def numbers(
 
 def enter(db: Db, entries: Entries, now: float) -> None:
     """Store new and known endpoints. Indexes say which address is whose."""
-    db.many(
-        _REFRESH,
-        [
-            (
-                *(id, generation, new.address.kind, new.address.group, *given(new), tags, now, new.expires_at),
-                *(text, identity),
-            )
-            for id, generation, new, tags, text, identity in entries.refreshed
-        ],
-    )
+    db.many(_REFRESH, [_row(now, *each) for each in entries.refreshed])
     db.many(
         _INSERT,
         [
-            (
-                *(id, 1, new.address.kind, new.address.group, *given(new), tags, now, new.expires_at, text, identity),
-                *(new.user, *place),
-            )
+            (*_row(now, id, 1, new, tags, text, identity), new.user, *place)
             for id, new, tags, text, identity, place in entries.fresh
         ],
     )
+
+
+def _row(
+    now: float, id: int, generation: int, new: Registration, tags: Sequence[str], text: str, identity: str
+) -> tuple[Any, ...]:
+    """The values of `_ROW`."""
+    address = new.address
+    return (id, generation, address.kind, address.group, *given(new), tags, now, new.expires_at, text, identity)
 
 
 _ROW = (
