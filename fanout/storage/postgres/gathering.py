@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import cast
 
@@ -32,15 +33,13 @@ _Knows = Callable[[str], bool]
 _Enter = Callable[[str], Coroutine[None, None, None]]
 
 
+@dataclass(slots=True)
 class _Waiting:
     """One caller's put, until its answers are there."""
 
-    __slots__ = ("answers", "now", "submissions")
-
-    def __init__(self, submissions: Sequence[Submission], now: float) -> None:
-        self.submissions = submissions
-        self.now = now
-        self.answers: asyncio.Future[list[Put]] = asyncio.get_running_loop().create_future()
+    submissions: Sequence[Submission]
+    now: float
+    answers: asyncio.Future[list[Put]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Gathering:

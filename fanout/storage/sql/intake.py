@@ -124,11 +124,12 @@ async def _store(
         del starts[i]
         answers[i] = Put(dropped=True)
     seal = await db.seal() if any(sub.target.kind == "addresses" for sub in submissions) else None
-    joining: dict[int, Place] = {}
-    for i, start in starts.items():
-        sub = submissions[i]
-        if sub.joins and sub.collapse_key is not None:
-            joining[i] = start.app, sub.collapse_key, target_key(seal, sub.target)
+    keyed: dict[int, Place] = {
+        i: (start.app, key, target_key(seal, submissions[i].target))
+        for i, start in starts.items()
+        if (key := submissions[i].collapse_key) is not None
+    }
+    joining = {i: place for i, place in keyed.items() if submissions[i].joins}
     joined = await joinable(db, joining) if joining else {}
     for i, (_, id, _) in joined.items():
         del starts[i]
@@ -136,13 +137,11 @@ async def _store(
     run: dict[int, Start] = {}
     places: dict[Place, int] = {}
     for i, start in starts.items():
-        sub = submissions[i]
-        if sub.collapse_key is not None:
-            key = (start.app, sub.collapse_key, target_key(seal, sub.target))
-            if key in places:
+        if i in keyed:
+            if keyed[i] in places:
                 await _store_run(db, submissions, run, places, answers, now, tell)
                 run, places = {}, {}
-            places[key] = i
+            places[keyed[i]] = i
         run[i] = start
     await _store_run(db, submissions, run, places, answers, now, tell)
     if joined:
@@ -154,16 +153,9 @@ async def _store(
 async def _take_keys(db: Db, submissions: Sequence[Submission], starts: dict[int, Start], now: float) -> None:
     """Enter the idempotency keys, before anything else is locked: another put with one of them waits for this put to
     end."""
-    keys = [
-        (start.app, sub.idempotency_key, sub.id, sub.digest)
-        for i, start in starts.items()
-        for sub in (submissions[i],)
-        if sub.idempotency_key is not None
-    ]
-    if not keys:
-        return
-    entered = await db.many(_enter(db), sorted(keys), now, now - db.context.retention.idempotency_keys)
-    if entered != len(keys):
+    subs = [(start.app, submissions[i]) for i, start in starts.items()]
+    keys = [(app, sub.idempotency_key, sub.id, sub.digest) for app, sub in subs if sub.idempotency_key is not None]
+    if keys and len(keys) != await db.many(_enter(db), sorted(keys), now, now - db.context.retention.idempotency_keys):
         raise Again
 
 

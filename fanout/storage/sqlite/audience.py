@@ -11,22 +11,15 @@ from fanout.storage.targets import asked, by_binding
 
 __all__ = ["look_up"]
 
+_ACTIVE = "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.state = 'active'"
+_OF_USERS = f"{_ACTIVE} AND e.usr = j.value->>2 AND e.usr <> ''"
+_OF_IDS = f"{_ACTIVE} AND e.id = j.value->>2"
+
 
 def look_up(db: Db, wanted: Sequence[Want]) -> list[dict[int, list[int]]]:
     """The active endpoints of each (narrow) target by binding's number, ids ascending."""
-    users, ids = asked(wanted)
     rows: list[list[Any]] = []
-    if users:
-        rows += db.rows(
-            "j.value->>0, e.id, e.binding",
-            "json_each(?) j CROSS JOIN endpoint e WHERE e.app = j.value->>1 AND e.usr = j.value->>2 AND e.usr <> '' "
-            "AND e.state = 'active'",
-            dumps(users),
-        )
-    if ids:
-        rows += db.rows(
-            "j.value->>0, e.id, e.binding",
-            "json_each(?) j CROSS JOIN endpoint e ON e.id = j.value->>2 WHERE e.app = j.value->>1 AND e.state = 'active'",
-            dumps(ids),
-        )
+    for chosen, which in zip(asked(wanted), (_OF_USERS, _OF_IDS), strict=True):
+        if chosen:
+            rows += db.rows("j.value->>0, e.id, e.binding", which, dumps(chosen))
     return by_binding(((i, id, binding) for i, id, binding in rows), len(wanted))
