@@ -70,6 +70,8 @@ class Gate:
     """For the caller: when it last failed."""
     mark: int = field(default=0, init=False)
     """For the caller: how many acceptances there had been at the last accusation."""
+    said: tuple[str, float] = field(default=("", 0.0), init=False)
+    """For the caller: the reason that the log was last told, and when."""
 
     @property
     def is_open(self) -> bool:

@@ -35,6 +35,8 @@ _NAMED = 4
 """Witnesses that a report names, by the short hashes of their addresses."""
 _ALONE = 20
 """Endpoints that others are told of: more make no reader wiser."""
+_APART = 60.0
+"""Seconds between two lines in the log about one gate and one reason."""
 _LOOKED_AT = 86_400.0
 """Seconds for which a stop of removals is on record, unless an operator lifts it."""
 
@@ -318,8 +320,12 @@ class Gates:
 
     def _log_closed(self, gate: Gate, scope: str, name: str, now: float, until: float, *, alarm: bool) -> None:
         state = self._state
+        # A gateway that is away closes its gate again with each probe, once a second.
+        again = gate.said[0] == gate.reason and abs(now - gate.said[1]) < _APART
+        if not again:
+            gate.said = gate.reason, now
         _log.log(
-            logging.ERROR if alarm else logging.WARNING,
+            logging.DEBUG if again else logging.ERROR if alarm else logging.WARNING,
             "%s/%s: gate of %s %s closed for %.1f s: %s",
             state.app,
             state.binding,

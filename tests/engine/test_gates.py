@@ -82,3 +82,14 @@ def test_an_operator_opens_both() -> None:
     assert not scene.admits(NOW + 2)
     scene.hears(NOW + 2)
     assert scene.admits(NOW + 2)
+
+
+def test_a_gateway_that_is_away_is_in_the_log_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Its gate closes again with each probe, about once a second."""
+    caplog.set_level("WARNING")
+    scene = Scene()
+    for second in range(121):
+        reason = "connect" if second < 120 else "503"
+        scene.gates.shut(Park(Scope.BINDING, 0.5, reason, Waiting.GATE), scene.group, "", NOW + second)
+        assert scene.gates.binding.admits(NOW + second + 0.75)
+    assert [line.rpartition(" ")[2] for line in caplog.messages] == ["connect", "connect", "503"]
