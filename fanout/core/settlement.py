@@ -36,6 +36,7 @@ __all__ = [
     "Relocate",
     "Retry",
     "Wait",
+    "by_connection",
     "by_itself",
     "charge",
     "decide",
@@ -171,8 +172,7 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
         case Misconfigured(reason, scope, named):
             return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True, named=named)
         case Deferred(reason, after, "no"):
-            due_at = now + _moment(after, policy, rng)
-            return Wait(due_at, reason) if due_at < tried.expires_at else Final(DeliveryState.EXPIRED, reason)
+            return _wait(after, reason, Waiting.LIMITER, tried, policy, now, rng)
         case Deferred(reason, after):
             if tried.repeat != "prefer_delivery":
                 return Final(DeliveryState.DEAD, f"unknown: {reason}")
@@ -202,6 +202,28 @@ def by_itself(park: Park, times: int, tried: Attempted, policy: Policy, now: flo
             return Final(DeliveryState.EXPIRED, park.reason)
     # Of a topic, the endpoint's other notifications may go.
     return Retry(now + wait, tried.attempt, park.reason, park.waiting, alone=park.scope is not Scope.TOPIC)
+
+
+def by_connection(park: Park, tried: Attempted, policy: Policy, now: float, rng: random.Random) -> Decision:
+    """The result of a delivery that the end of a connection excluded (GOAWAY), where its group is not held for it.
+
+    Its endpoint has no part in that: it waits for a moment, however often, and accuses nothing. A server that ends each
+    connection after a few requests is no server in trouble (nginx, `keepalive_requests`).
+    """
+    return _wait(park.after, park.reason, park.waiting, tried, policy, now, rng)
+
+
+def _wait(
+    after: float | None,
+    reason: str,
+    waiting: Waiting,
+    tried: Attempted,
+    policy: Policy,
+    now: float,
+    rng: random.Random,
+) -> Decision:
+    due_at = now + _moment(after, policy, rng)
+    return Wait(due_at, reason, waiting) if due_at < tried.expires_at else Final(DeliveryState.EXPIRED, reason)
 
 
 def _capped(after: float | None, policy: Policy, rng: random.Random) -> float | None:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from fanout.core.outcome import Outcome, Scope, Unavailable
 from fanout.core.records import EndpointRow
-from fanout.core.settlement import Attempted, Decision, Park, Retry, by_itself
+from fanout.core.settlement import Attempted, Decision, Park, Retry, by_connection, by_itself
 from fanout.core.standing import Standing
 from fanout.core.witness import Loners, Witness
 from fanout.engine.group import Group
@@ -107,6 +107,8 @@ class Evidence:
         """Hold the scope that was accused, where that is proven, and else the endpoint alone."""
         if self.accuse(park, group, lease, row, outcome, now):
             return park
+        if isinstance(outcome, Unavailable) and outcome.cause:
+            return by_connection(park, tried, self._state.policy, now, self._rng)
         decision = by_itself(
             park, self.loners.again(row.id, now, self.accepted), tried, self._state.policy, now, self._rng
         )

@@ -24,7 +24,7 @@ from fanout.core.outcome import (
     Unavailable,
 )
 from fanout.core.policy import Policy
-from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, Wait, decide
+from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, Wait, by_connection, decide
 from fanout.core.states import DeliveryState, Waiting
 
 NOW = 1_800_000_000.0
@@ -108,6 +108,24 @@ def test_an_event_of_our_own_is_neither_a_loop_nor_for_ever(
             assert state is DeliveryState.EXPIRED or sent == "unknown"
         case _:
             raise AssertionError(decision)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tried, delays, st.integers(0, 2**32))
+def test_the_end_of_a_connection_is_no_fault_of_an_endpoint(
+    delivery: Attempted, after: float | None, seed: int
+) -> None:
+    """However often it was excluded, it waits for a moment, spends nothing, and ends with the TTL alone."""
+    park = Park(Scope.GROUP, after, "goaway", Waiting.GATE)
+    match by_connection(park, delivery, POLICY, NOW, random.Random(seed)):
+        case Wait(due_at, "goaway", Waiting.GATE):
+            assert due_at - NOW >= 0.5
+            assert due_at - NOW <= 1.0 or after is not None
+            assert due_at < delivery.expires_at
+        case Final(DeliveryState.EXPIRED, "goaway"):
+            assert delivery.expires_at - NOW < 1.0 or after is not None
+        case other:
+            raise AssertionError(other)
 
 
 @settings(max_examples=300, deadline=None)

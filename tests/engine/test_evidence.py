@@ -96,6 +96,28 @@ async def test_one_stale_endpoint_stops_no_other(accusation: Outcome, lane: Any)
         assert status.counts["pending"] == 1
 
 
+async def test_a_gateway_that_ends_each_connection_early_accuses_no_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    """A GOAWAY excludes the same delivery again and again, while others are accepted: it is the gateway's way to go on
+    (`keepalive_requests` of nginx), and no trouble of the group or the endpoint."""
+    heard, times = Heard(), iter(range(7))
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        if delivery.address == "late" and (number := next(times, None)) is not None:
+            return Unavailable("no", Scope.ENDPOINT, "goaway", cause=f"connection {number}")
+        return ACCEPTED
+
+    policy = Policy(backoff_base=0.1, request_timeout=5.0)
+    async with running(answer, policy=policy, hooks=heard.hooks) as (engine, _):
+        (late,) = await register(engine, "eve", "late")
+        await register(engine, "alice", *(f"phone-{n}" for n in range(5)))
+        receipt = await engine.send(HI, "all")
+        assert (await receipt.wait(60)).counts["accepted"] == 6
+        steps = [step for step in await engine.explain(receipt.id, late) if step.waiting]
+        assert {(step.waiting, step.reason) for step in steps if step.reason} <= {("gate", "goaway")}
+    assert heard.closed == []
+    assert not [record for record in caplog.records if "alone says" in record.message]
+
+
 @pytest.mark.parametrize("accusation", ACCUSATIONS[:-2], ids=repr)
 async def test_two_endpoints_of_two_notifications_hold_the_scope_and_are_named(accusation: Outcome) -> None:
     heard = Heard()
