@@ -44,7 +44,7 @@ from fanout.registry import Registry
 from fanout.testing.scripted import ScriptedTransport
 from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 
-__all__ = ["run"]
+__all__ = ["own_server", "run"]
 
 WINDOW = 100
 _ANSWER = 0.02
@@ -121,7 +121,7 @@ def server_cpu(server: PostgresServer) -> float:
 
 
 @contextmanager
-def _server() -> Iterator[PostgresServer]:
+def own_server() -> Iterator[PostgresServer]:
     """A server on the other CPU, as durable as in operation."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {GATEWAY_CPU})
@@ -268,7 +268,7 @@ def run(
     """The five figures, as rows."""
     if find_programs() is None:
         return [Row("PostgreSQL", 0.0, "", note=f"skipped: {MISSING}")]
-    with _server() as server, tempfile.TemporaryDirectory() as name:
+    with own_server() as server, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return [
             *instant(server, folder, devices, rounds),

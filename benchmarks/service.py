@@ -1,12 +1,13 @@
 """The REST service: posts that were accepted durably, a second, and how long an answer takes at half that rate.
 
-    python -m benchmarks.service [--posts N] [--users N]
+    python -m benchmarks.service [--posts N] [--users N] [--only WORD]
 
 The service runs as `fanout serve` runs it (uvicorn, uvloop where it is installed, SQLite with `synchronous=FULL` on the
 disk of the current folder, callers told apart by an API key), with CPU 0 to itself; the client has CPU 1. Each user has
 three devices: APNs, FCM and Web Push. Payloads are encoded by the real transports; sending is replaced by an answer at
 once, for the wire is another benchmark's subject. Rows "accepted" are of a service that leaves delivering to others
 (`fanout work`), "accepted and delivered" of one process that does both, until every delivery's settlement is committed.
+The last rows are of that process on PostgreSQL, whose server (`fsync` on) shares CPU 1 with the client.
 
 Latency is from the moment at which a post was due, not from when the client came to send it, so that waiting behind
 others counts.
@@ -23,11 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.postgres import own_server
 from benchmarks.rig import CLIENT_CPU, GATEWAY_CPU
 from benchmarks.row import Row
 from fanout import bootstrap
@@ -36,12 +37,14 @@ from fanout.core.address import Address
 from fanout.core.model import Notification
 from fanout.core.policy import Policy, Retention
 from fanout.engine import Engine, EngineOptions
-from fanout.engine.engine import Role
+from fanout.engine.context import Role
 from fanout.plugin import ACCEPTED, Delivery, Diagnosis, Message, Outcome, StorageContext
 from fanout.registry import Registry
 from fanout.service import create_app
 from fanout.service.auth import new_api_key
+from fanout.service.feed import FeedService
 from fanout.service.server import serving
+from fanout_kit.postgres import MISSING, find_programs
 
 __all__ = ["run"]
 
@@ -93,10 +96,10 @@ class Instant:
         return Diagnosis()
 
 
-async def serve(database: str, role: Role, users: int) -> None:
+async def serve(place: str, role: Role, users: int) -> None:
     """The service, until standard input ends. Prints one JSON line when it is ready."""
     clock = bootstrap.SystemClock()
-    storage = Registry().make_storage(f"sqlite:{database}", StorageContext(clock=clock, retention=Retention()))
+    storage = Registry().make_storage(place, StorageContext(clock=clock, retention=Retention()))
     transports: Any = {("default", binding): Instant(binding) for binding in _BINDINGS}
     engine = Engine(
         storage,
@@ -110,20 +113,21 @@ async def serve(database: str, role: Role, users: int) -> None:
     app = create_app(engine, Settings(storage="", apps={}, service=known))
     bootstrap.dedicate_process()
     async with app.state.service as service:
-        unsids = []
-        for n in range(users):
-            user = f"user-{n}"
-            for binding in _BINDINGS:
-                made, _ = await service.feed.subscribe(
-                    "default", user, device=f"{user}-{binding}", binding=binding, address=f"{binding}-{n:060x}"
-                )
-            unsids.append(made.unsid)
+        unsids = await asyncio.gather(*(_enrolled(service.feed, f"user-{n}", n) for n in range(users)))
         async with serving(app, "127.0.0.1", 0, service.limits) as url:
             print(json.dumps({"url": url, "key": key.key.reveal(), "unsids": unsids}), flush=True)
             while line := await asyncio.to_thread(sys.stdin.readline):
                 if line.strip() == "drain":
                     await engine.drain(poll=0.01)
                 print(json.dumps({"cpu": time.process_time()}), flush=True)
+
+
+async def _enrolled(feed: FeedService, user: str, number: int) -> str:
+    """A user with a device on each binding; the user's UNSID."""
+    for binding in _BINDINGS:
+        device, address = f"{user}-{binding}", f"{binding}-{number:060x}"
+        made, _ = await feed.subscribe("default", user, device=device, binding=binding, address=address)
+    return made.unsid
 
 
 class _Client:
@@ -210,9 +214,9 @@ def _pinned(cpu: int, *words: str) -> list[str]:
 
 
 @contextmanager
-def service(folder: Path, role: str, users: int) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def service(place: str, role: str, users: int) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The service in a process of its own, on CPU 0."""
-    command = _pinned(CLIENT_CPU, "--serve", str(folder / f"{role}.db"), role, str(users))
+    command = _pinned(CLIENT_CPU, "--serve", place, role, str(users))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -243,25 +247,48 @@ def _run_client(at: dict[str, Any], kind: str, posts: int, rate: float | None = 
     return found
 
 
-def run(*, posts: int = 20_000, users: int = 1000) -> list[Row]:
-    """The measurements, as rows."""
+_NAMES = {"v1": "/v1/notifications", "visual": "Graph, visual", "raw": "Graph, raw"}
+
+
+def run(*, posts: int = 20_000, users: int = 1000, only: str = "") -> list[Row]:
+    """The measurements, as rows; with `only` those of the services whose name begins so."""
     rows: list[Row] = []
-    names = {"v1": "/v1/notifications", "visual": "Graph, visual", "raw": "Graph, raw"}
     with tempfile.TemporaryDirectory(prefix="fanout-bench-") as folder:
         for role, what in (("submit", "accepted"), ("both", "accepted and delivered")):
-            with service(Path(folder), role, users) as (process, at):
-                for kind, name in names.items():
-                    _run_client(at, kind, posts // 10)
-                    before = _ask(process, "drain" if role == "both" else "cpu")
-                    found = _run_client(at, kind, posts)
-                    cpu = _ask(process, "drain" if role == "both" else "cpu") - before
-                    rate = found["rate"] if role == "submit" else posts / (time.perf_counter() - found["began"])
-                    note = f"CPU {cpu / posts * 1e6:.0f} us a post; under full load p99 {found['p99']:.0f} ms"
-                    about = {"cores": f"service CPU {CLIENT_CPU}, client CPU {GATEWAY_CPU}", "figure": "posts a second"}
-                    rows.append(Row(f"{what}, {name}", rate, "posts/s", note=note, **about))
-                    half = _run_client(at, kind, posts // 2, rate / 2)
-                    note = f"p50 {half['p50']:.1f} ms, worst {half['worst']:.0f} ms, at {half['rate']:,.0f} posts/s"
-                    rows.append(Row(f"{what}, {name}: p99 at half the rate", half["p99"], "ms", note=note))
+            if what.startswith(only):
+                with service(f"sqlite:{folder}/{role}.db", role, users) as (process, at):
+                    rows += _measured(process, at, what, _NAMES, role == "both", posts)
+    what = "PostgreSQL, accepted and delivered"
+    if not what.startswith(only):
+        return rows
+    if find_programs() is None:
+        return [*rows, Row(what, 0.0, "", note=f"skipped: {MISSING}")]
+    with own_server() as server, service(server.url(server.fresh()), "both", users) as (process, at):
+        return rows + _measured(process, at, what, ("v1",), True, posts)
+
+
+def _measured(
+    process: subprocess.Popen[str], at: dict[str, Any], what: str, kinds: Iterable[str], delivers: bool, posts: int
+) -> list[Row]:
+    """A service under full load, and at half the rate of that."""
+    rows: list[Row] = []
+    word = "drain" if delivers else "cpu"
+    for kind in kinds:
+        name = _NAMES[kind]
+        _run_client(at, kind, posts // 10)
+        before = _ask(process, word)
+        found = _run_client(at, kind, posts)
+        cpu = _ask(process, word) - before
+        rate = posts / (time.perf_counter() - found["began"]) if delivers else found["rate"]
+        note = f"CPU {cpu / posts * 1e6:.0f} us a post; under full load p99 {found['p99']:.0f} ms"
+        about: dict[str, Any] = {
+            "cores": f"service CPU {CLIENT_CPU}, client CPU {GATEWAY_CPU}",
+            "figure": "posts a second",
+        }
+        rows.append(Row(f"{what}, {name}", rate, "posts/s", note=note, **about))
+        half = _run_client(at, kind, posts // 2, rate / 2)
+        note = f"p50 {half['p50']:.1f} ms, worst {half['worst']:.0f} ms, at {half['rate']:,.0f} posts/s"
+        rows.append(Row(f"{what}, {name}: p99 at half the rate", half["p99"], "ms", note=note))
     return rows
 
 
@@ -269,18 +296,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--posts", type=int, default=20_000)
     parser.add_argument("--users", type=int, default=1000)
-    parser.add_argument("--serve", nargs=3, metavar=("DB", "ROLE", "USERS"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", metavar="WORD", help="such as PostgreSQL")
+    parser.add_argument("--serve", nargs=3, metavar=("STORAGE", "ROLE", "USERS"), help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=3, metavar=("KIND", "POSTS", "RATE"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
-        database, role, users = chosen.serve
+        place, role, users = chosen.serve
         with asyncio.Runner(loop_factory=bootstrap.loop_factory()) as runner:
-            runner.run(serve(database, role, int(users)))
+            runner.run(serve(place, role, int(users)))
     elif chosen.load:
         kind, posts, rate = chosen.load
         print(json.dumps(load(json.load(sys.stdin), kind, int(posts), float(rate) or None)))
     else:
-        for row in run(posts=chosen.posts, users=chosen.users):
+        for row in run(posts=chosen.posts, users=chosen.users, only=chosen.only):
             print(row)
 
 
