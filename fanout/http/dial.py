@@ -4,7 +4,9 @@ one deadline."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +29,7 @@ _SHUTDOWN = 1.0
 """Seconds for the TLS closing handshake; a dead peer never answers it."""
 
 
-_STAGES = {"dns": 0, "connect": 1, "proxy": 2, "tls": 3, "alpn": 4, "settings": 5}
+_STAGES = {"dns": 0, "connect": 1, "proxy": 2, "tls": 3, "alpn": 4, "settings": 5, "descriptors": 6}
 """How far an attempt came, by the words of `RequestFailed`; an alert is one of TLS."""
 
 
@@ -144,7 +146,7 @@ async def _addresses(host: str, port: int, resolver: Resolver, deadline: float, 
     except TimeoutError:
         raise DialFailed("dns", f"looking up {host} took more than {timeout:g} s") from None
     except OSError as error:
-        raise DialFailed("dns", f"{host} cannot be resolved: {error.strerror or error}") from None
+        raise DialFailed(_exhausted(error) or "dns", f"{host} cannot be resolved: {error.strerror or error}") from None
     if not found:
         raise DialFailed("dns", f"{host} has no address")
     return found
@@ -193,7 +195,7 @@ async def _attempt(
         failure = DialFailed("proxy", f"{where}: {error}")
     except OSError as error:
         what = "cannot be reached" if stage == "connect" else "hung up while connecting"
-        failure = DialFailed(stage, f"{where} {what}: {error.strerror or type(error).__name__}")
+        failure = DialFailed(_exhausted(error) or stage, f"{where} {what}: {error.strerror or type(error).__name__}")
     except DialFailed as error:
         failure = error
     except BaseException:
@@ -203,6 +205,17 @@ async def _attempt(
     if connection is not None:
         connection.abort()
     raise failure
+
+
+def _exhausted(error: OSError) -> str:
+    """The word for a process that may open no more files, whose gateway has no part in it; empty for any other. A
+    resolver's error does not say so: one is tried."""
+    full = (errno.EMFILE, errno.ENFILE)
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as own:
+        error = own
+    return "descriptors" if error.errno in full else ""
 
 
 async def _tcp(address: str, port: int) -> socket.socket:

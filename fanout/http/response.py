@@ -222,6 +222,7 @@ class RequestFailed(Exception):
     | reason | event |
     |---|---|
     | connect, dns, tls, alpn, settings | no connection came about: refused or unreachable, name not found, handshake failed, no `h2`, no SETTINGS |
+    | descriptors | no connection came about, for this process may open no more files: raise its limit (`ulimit -n`, `LimitNOFILE=`) |
     | alert certificate_expired, … (`CERTIFICATE_ALERTS`) | the gateway's TLS refuses our certificate, or misses one |
     | proxy | the egress proxy made no tunnel: it refused, asked for credentials, hung or broke off |
     | refused | REFUSED_STREAM |

@@ -9,7 +9,7 @@ from fanout.core.outcome import Deferred, Misconfigured, Scope, Unavailable
 
 __all__ = ["unanswered"]
 
-_CONNECTING = frozenset({"connect", "dns", "proxy", "tls", "alpn", "settings"})
+_CONNECTING = frozenset({"connect", "descriptors", "dns", "proxy", "tls", "alpn", "settings"})
 """Failures of a connection that did not come about: no endpoint has a part in them."""
 
 

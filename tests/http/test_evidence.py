@@ -16,7 +16,7 @@ def test_what_we_end_is_deferred_whatever_its_word() -> None:
             assert unanswered(failed.sent, failed.reason, **failed.evidence) == Deferred(reason, sent=sent)
 
 
-@pytest.mark.parametrize("reason", ["connect", "dns", "tls", "alpn", "settings", "goaway"])
+@pytest.mark.parametrize("reason", ["connect", "descriptors", "dns", "tls", "alpn", "settings", "goaway"])
 def test_without_a_connection_no_endpoint_is_named(reason: str) -> None:
     outcome = unanswered("no", reason, connected=False)
 

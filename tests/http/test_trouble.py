@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -55,6 +56,22 @@ async def test_while_nothing_listens_a_connect_a_second_answers_all_who_wait_for
         assert "cannot be reached" in pool.stats.last_trouble
         assert pool.in_flight == 0
         assert pool.capacity() == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_process_that_may_open_no_more_files_says_so(trusting: ssl.SSLContext, host: str) -> None:
+    """The gateway is well: its name in a log would send an operator to the wrong place."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with pool_to(f"https://{host}:{unused_port()}", trusting) as pool:
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            failed = await failure(pool.request(HEAD, b"/", b"", b"x"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failed == ("no", "descriptors")
 
 
 async def test_the_pool_recovers_when_the_gateway_does(certificates: Certificates, trusting: ssl.SSLContext) -> None:
