@@ -62,7 +62,7 @@ bench-compare: $(STAMP)
 
 # The long forms, and what needs over two seconds in any form.
 soak: $(STAMP) $(DOCS)
-	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/feed \
+	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/storage/test_migration.py tests/storage/test_refused.py tests/feed \
 	  tests/simulation tests/service/test_document.py tests/service/test_fuzz.py tests/service/test_memory.py tests/edge/test_grammar.py --soak
 	$(BIN)/python -m pytest -q -m long --soak --ignore tests/soak --ignore tests/simulation
 
