@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ NOTE = fanout.Notification(title=rig.TITLE, body=rig.BODY)
 _MODULE = "benchmarks.macro"
 _CALLERS = 200
 """Callers that send one after the other, as a busy web application has them."""
+_PAGES = 12
+"""Pages that the commit of one accepted notification writes: counted by `strace`."""
+_BARE = "acceptance: SQLite alone, commits of as many pages"
 
 
 def _loopback() -> int:
@@ -129,7 +133,26 @@ async def _accept(job: Mapping[str, Any]) -> dict[str, Any]:
             with Meter() as meter:
                 await _send(engine, sends, job["devices"], callers)
             found[callers] = Sample(sends, meter.cpu, 0.0, meter.wall)
-    return {str(callers): sample for callers, sample in found.items()}
+    with Meter() as meter:
+        sends = max(1, job["sends"] // 20)
+        _commit(Path(f"{job['database']}.bare"), sends)
+    bare = Sample(sends, meter.cpu, 0.0, meter.wall)
+    return {_BARE: bare} | {f"acceptance alone, {callers} callers": sample for callers, sample in found.items()}
+
+
+def _commit(database: Path, commits: int) -> None:
+    """Commits by SQLite alone, each of as many pages as the acceptance of one notification changes: the disk's part of
+    it, which no engine can go below."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as bare:
+        bare.execute("PRAGMA journal_mode = WAL")
+        bare.execute("PRAGMA synchronous = FULL")
+        for page in range(_PAGES):
+            bare.execute(f"CREATE TABLE page{page} (content)")
+        for _ in range(commits):
+            bare.execute("BEGIN IMMEDIATE")
+            for page in range(_PAGES):
+                bare.execute(f"INSERT INTO page{page} VALUES (zeroblob(100))")
+            bare.execute("COMMIT")
 
 
 async def _cold(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,15 +238,9 @@ def _single_rows(job: dict[str, Any]) -> list[Row]:
         )
     ]
     accepted = _ask("accept", job)
-    for callers, sample in accepted.items():
-        rows.append(
-            rig.row(
-                f"acceptance alone, {callers} callers",
-                [Sample(*sample)],
-                cores=f"CPU {rig.CLIENT_CPU} alone",
-                figure="notifications a second",
-            )
-        )
+    for name, sample in accepted.items():
+        figure = "commits a second" if name == _BARE else "notifications a second"
+        rows.append(rig.row(name, [Sample(*sample)], cores=f"CPU {rig.CLIENT_CPU} alone", figure=figure))
     return rows
 
 
