@@ -37,6 +37,24 @@ settings.register_profile("long", deadline=None, max_examples=500)
 _FIRST = ("clocks", "faults", "webpush_browser")
 """Folders whose files begin, one of each by turns: each file is work for a process for long, most of it spent waiting,
 beside which others run."""
+_DEAR = (
+    "contract/test_readme.py",
+    "postgres/test_conformance.py",
+    "postgres/test_standby.py",
+    "cli/test_demo.py",
+    "postgres/test_ground.py",
+    "postgres/test_sealed.py",
+    "postgres/test_enqueue.py",
+    "engine/test_evidence.py",
+    "service/test_serve.py",
+    "service/test_document.py",
+    "simulation/test_bugs.py",
+    "postgres/test_statements.py",
+    "cli/test_processes.py",
+    "postgres/test_trouble.py",
+    "storage/test_sqlite.py",
+)
+"""Files of over seven seconds, which follow: none of them is begun when all others have ended."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What needs over two seconds is for `make soak`; the mark says what stands in for it meanwhile."""
     files = {folder: list(dict.fromkeys(item.path for item in items if folder in item.path.parts)) for folder in _FIRST}
     turns = {path: turn for paths in files.values() for turn, path in enumerate(paths)}
-    last = len(items)  # a list that is being sorted has none
+    turns |= {_ROOT / file: len(items) + turn for turn, file in enumerate(_DEAR)}
+    last = len(items) + len(_DEAR)  # a list that is being sorted has none
     items.sort(key=lambda item: turns.get(item.path, last))
     if config.getoption("--soak"):
         return
