@@ -19,6 +19,8 @@ import fanout
 from fanout import bootstrap
 from tests.contract.pages import EXAMPLES, PAGES, PYTHON_BLOCKS, ROOT, SHELL_BLOCKS, blocks, section
 
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+"""Without a plugin that only this repository's environment has, and that takes a second."""
 CONFIG = 'storage = "sqlite:fanout.db"\n[apps.default.transports.pigeon]\n'
 
 
@@ -195,7 +197,7 @@ def test_the_contract_of_the_transport_of_your_own(tmp_path: Path) -> None:
     assert len(body) == 5
     (tmp_path / "my_doorbell.py").write_text(EXAMPLES["doorbell"])
     (tmp_path / "test_doorbell.py").write_text(code)
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_doorbell.py"]
+    words = [*PYTEST, "test_doorbell.py"]
     found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stdout
     assert "1 passed" in found.stdout
@@ -210,7 +212,7 @@ def test_the_contract_of_the_transport_of_your_own(tmp_path: Path) -> None:
 def test_the_gateway_of_the_transport_of_your_own(tmp_path: Path) -> None:
     """The stand-in server plays all laws of sending, and one that is broken is named."""
     (tmp_path / "test_sending.py").write_text(EXAMPLES["gateway"])
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sending.py"]
+    words = [*PYTEST, "test_sending.py"]
     for code, said in (
         (EXAMPLES["doorbell"], "1 passed"),
         (EXAMPLES["doorbell"].replace("status == 410", "status == 411"), "Broken law: 410 leads to Gone"),

@@ -51,7 +51,7 @@ def run(folder: Path, *words: str, **environ: str) -> tuple[int, str]:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     ended = subprocess.run(
         [*command, "-c", os.devnull, "--rootdir", str(folder), f"--basetemp={folder / 'temp'}", *words, str(folder)],
-        env=os.environ | environ | {"PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
+        env=os.environ | environ | {"PYTHONPATH": path, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
