@@ -97,7 +97,8 @@ def test_a_topic_of_the_notification_s_own_parks_nobody_else(reason: str) -> Non
         (Answer(502), Unavailable("unknown", reason="status 502")),
         (Answer(503, after=3.0), Unavailable("unknown", reason="status 503", after=3.0)),
         (Answer(302), Unavailable("unknown", reason="status 302")),
-        (Answer(204), Unavailable("unknown", reason="status 204")),
+        (Answer(202), ACCEPTED),
+        (Answer(204), ACCEPTED),
     ],
 )
 def test_answers_that_are_not_in_the_table(answer: Answer, expected: object) -> None:

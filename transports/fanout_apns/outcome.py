@@ -162,7 +162,7 @@ def of_answer(answer: Answer, *, own_topic: bool = True) -> tuple[Outcome, Effec
 
     A topic that one notification chose for itself and Apple refuses is that notification's fault, and parks no other.
     """
-    if answer.status == 200:
+    if 200 <= answer.status < 300:  # Apple has 200 alone; a proxy before it may have others
         return ACCEPTED, Effect.NONE
     row = TABLE.get((answer.status, answer.reason)) or FALLBACK.get(answer.status)
     if row is None:

@@ -212,7 +212,7 @@ failed."""
 
 def of_answer(answer: Answer) -> Outcome | Reauthenticate:
     """The outcome of an answer, or the demand for another access token."""
-    if answer.http == 200:
+    if 200 <= answer.http < 300:  # Google has 200 alone; a proxy before it may have others
         return ACCEPTED
     make = BY_ERROR_CODE.get(answer.error_code) or BY_STATUS.get(answer.status) or BY_HTTP.get(answer.http)
     if make is None:
