@@ -39,7 +39,13 @@ async def test_it_serves_delivers_and_ends_when_told_to(place: Place) -> None:
     assert place.ledger[posted.json()["id"]] == 2
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "push.example.com"])
+_OTHERS = pytest.mark.long("every interface, and a name")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", pytest.param("::", marks=_OTHERS), pytest.param("192.0.2.1", marks=_OTHERS), "push.example.com"],
+)
 async def test_without_authentication_it_listens_on_loopback_only(place: Place, host: str) -> None:
     file = place.folder / "fanout.toml"
     file.write_text(file.read_text().partition("[[service")[0])
