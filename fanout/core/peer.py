@@ -46,6 +46,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
+@lru_cache(maxsize=4096)
 def peer_of(text: str) -> str:
     """The identity of a peer for rates and caps: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber
     has. "" for no address.

@@ -80,12 +80,13 @@ class Front:
             _tell(call, problem, scope)
             await _Answer(call, send).reply(call.refusal(problem))
             return
-        # A list of our own: a server that appends trailers to its list (uvicorn with httptools) appends them without a
-        # reader.
-        scope["headers"] = list(call.asked)
         scope["fanout.call"] = call
         try:
-            await (self._pages if self.service.settings.origins else self._inside)(scope, receive, send)
+            if self.service.settings.origins:
+                _separate(scope)
+                await self._pages(scope, receive, send)
+            else:
+                await self._inside(scope, receive, send)
         finally:
             del scope["fanout.call"]  # the call refers to the scope
 
@@ -106,6 +107,7 @@ class Front:
             if fast is not None:
                 await answer.reply(await fast(call))
             else:
+                _separate(scope)
                 try:
                     await self._app(scope, _checked(call, path), answer.send)
                 finally:
@@ -207,6 +209,12 @@ def _check_address(path: str, query: bytes) -> None:
         if len(names) != len(set(names)):
             # No parameter here is a list, and FastAPI would take the last.
             raise Refused(400, CODES[400], "The query names a parameter twice.")
+
+
+def _separate(scope: Scope) -> None:
+    """Give the scope the request's headers in a list of our own, for code that reads them there: a server that appends
+    trailers to its list (uvicorn with httptools) appends them without a reader."""
+    scope["headers"] = list(scope["fanout.call"].asked)
 
 
 def _forget(scope: Scope) -> None:
