@@ -39,7 +39,7 @@ async def test_it_serves_delivers_and_ends_when_told_to(place: Place) -> None:
     assert place.ledger[posted.json()["id"]] == 2
 
 
-_OTHERS = pytest.mark.long("every interface, and a name")
+_OTHERS = pytest.mark.long("every interface, and a name; tests/core/test_urls.py tries each")
 
 
 @pytest.mark.parametrize(
