@@ -131,7 +131,8 @@ class Pushes(Sequence[Push]):
         def undo() -> None:
             Engine.__init__ = make  # type: ignore[method-assign]
             fanout.enqueue.enqueue = enqueue
-            Pushes._active = None
+            # A second exit finds what others have put in place since, and leaves it.
+            Pushes._active, self._undo = None, lambda: None
 
         Engine.__init__ = made  # type: ignore[method-assign, assignment]
         fanout.enqueue.enqueue = enqueued

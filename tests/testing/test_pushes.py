@@ -234,6 +234,16 @@ def test_an_engine_that_was_dropped_without_being_closed_is_no_obstacle(pushes: 
         gc.enable()
 
 
+def test_a_second_exit_leaves_what_was_put_in_place_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fanout.enqueue.enqueue
+    with monkeypatch.context() as patched:
+        patched.setattr(fanout.enqueue, "enqueue", lambda connection, statement: ("", False))
+        with Pushes() as pushes:
+            pass
+    pushes.__exit__()
+    assert fanout.enqueue.enqueue is real
+
+
 def test_what_a_transaction_of_the_hosts_takes_is_found(pushes: Pushes, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Submission] = []
 
