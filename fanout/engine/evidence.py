@@ -59,7 +59,7 @@ class Evidence:
         if settled:
             self.unread = []
 
-    def accept(self, group: Group, lease: Lease, position: int, now: float) -> None:
+    def accept(self, lease: Lease, position: int, now: float) -> None:
         """One delivery was accepted, and did not take the senders' short way."""
         self._learn(lease, [position], now)
         self.loners.accepted(lease.chunk.ids[position])

@@ -62,7 +62,6 @@ class Lease:
         "_attempts",
         "_changes",
         "_hand",
-        "_reopen",
         "_results",
         "_retries",
         "accepted",
@@ -132,7 +131,6 @@ class Lease:
         self._results: dict[tuple[str, str], list[int]] = {}
         self._retries: list[RetryRow] = []
         self._changes: list[EndpointGone | AddressMoved] = []
-        self._reopen: list[int] = []
         self._attempts = 0
 
     def cap_deadline(self, alive: float) -> None:

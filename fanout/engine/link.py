@@ -58,11 +58,6 @@ class FleetLink:
 
     # -- the engine's side
 
-    @property
-    def divides(self) -> bool:
-        """Whether any limiter keeps to a part of a rate."""
-        return bool(self._rates)
-
     def lapse(self) -> None:
         """The others may have divided this process's parts among themselves: no process uses any."""
         for rate in self._rates.values():

@@ -238,7 +238,7 @@ class Senders:
             self._no_verdict(group, lease)
             return
         if isinstance(outcome, Accepted):
-            self.evidence.accept(group, lease, position, now)
+            self.evidence.accept(lease, position, now)
             self._state.proven(group, lease, position, now)
         else:
             self._state.gates.uncertain.unused()

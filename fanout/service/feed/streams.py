@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -77,6 +78,7 @@ class Streams(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class EventStream(Response):
     """An ASGI response that stays open. `cursor` is its reader's position; events are read from storage when they can
     be sent, so that nothing queues up for a slow reader, and no other reader waits for her.
@@ -88,65 +90,31 @@ class EventStream(Response):
     monotonic, but for `ends_at`, when the caller's credential ends (UNIX seconds).
     """
 
-    __slots__ = (
-        "app",
-        "behind",
-        "busy",
-        "checked_at",
-        "checking",
-        "closing",
-        "counts",
-        "credentials",
-        "cursor",
-        "ends_at",
-        "hub",
-        "lag",
-        "last",
-        "quiet_since",
-        "read_at",
-        "recount",
-        "said",
-        "sending_since",
-        "state",
-        "subscription",
-        "task",
-        "transmit",
-        "user",
-    )
-
-    def __init__(
-        self,
-        hub: Streams,
-        app: str,
-        user: str,
-        cursor: Cursor | None,
-        subscription: Subscription | None,
-        credentials: Request,
-        ends_at: float,
-    ) -> None:
-        # Not the base's own beginning: it renders a body.
-        self.hub = hub
-        self.app = app
-        self.user = user
-        self.cursor = cursor
-        self.subscription = subscription
-        self.credentials = credentials
-        self.background = None
-        self.state = ""
-        self.behind = False
-        self.lag = 0
-        self.counts: Counts | None = None
-        self.recount = False
-        self.busy = True
-        self.closing = False
-        self.ends_at = ends_at
-        self.said = b""
-        self.last = False
-        self.checking = False
-        self.checked_at = self.read_at = self.quiet_since = 0.0
-        self.sending_since: float | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.transmit: _Send | None = None
+    # Not the base's own beginning: it renders a body.
+    hub: Streams
+    app: str
+    user: str
+    cursor: Cursor | None
+    subscription: Subscription | None
+    credentials: Request
+    ends_at: float
+    background: None = None
+    state: str = ""
+    behind: bool = False
+    lag: int = 0
+    counts: Counts | None = None
+    recount: bool = False
+    busy: bool = True
+    closing: bool = False
+    said: bytes = b""
+    last: bool = False
+    checking: bool = False
+    checked_at: float = 0.0
+    read_at: float = 0.0
+    quiet_since: float = 0.0
+    sending_since: float | None = None
+    task: asyncio.Task[Any] | None = None
+    transmit: _Send | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serve the request until its reader or the hub ends it."""

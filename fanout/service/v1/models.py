@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 _SHOWN = ("title", "body", "subtitle", "image", "icon", "url", "category", "thread")
+_SAME = (*_SHOWN, "data", "badge", "sound", "lane", "collapse_key", "repeat", "transports")
+"""Fields of a request that are those of a `Notification`."""
+_same = attrgetter(*_SAME)
 
 Text = Annotated[str, Field(max_length=65_536)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
@@ -179,23 +183,9 @@ class NotificationIn(In):
     def notification(self) -> Notification:
         """As the engine has it. Raises `UsageError`."""
         return Notification(
-            title=self.title,
-            body=self.body,
-            subtitle=self.subtitle,
-            data=self.data,
-            image=self.image,
-            icon=self.icon,
-            badge=self.badge,
-            sound=self.sound,
-            url=self.url,
-            category=self.category,
-            thread=self.thread,
+            **dict(zip(_SAME, _same(self), strict=True)),
             actions=tuple(Action(action.id, action.title, action.url) for action in self.actions),
             ttl=parse_duration(self.ttl) if isinstance(self.ttl, str) else self.ttl,
-            lane=self.lane,
-            collapse_key=self.collapse_key,
-            repeat=self.repeat,
-            transports=self.transports,
         )
 
     def item(self, now: float) -> NewItem | None:

@@ -39,7 +39,9 @@ class SqliteDriver:
         answer: T = await self.do(Operation(lambda db: shared(db, operation, *arguments), write=False))
         return answer
 
-    read = look
+    async def read(self, operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """The same."""
+        return await self.look(operation, *arguments)
 
     def write(
         self,
