@@ -174,6 +174,16 @@ async def test_another_value_of_synchronous_commit_stays_the_operators(databases
 # -- poolers
 
 
+async def test_a_pooler_in_statement_mode_is_named(server: PostgresServer) -> None:
+    """It ends each connection that begins a transaction, and gives no reason that the driver hands on."""
+    name = server.fresh()
+    with bouncer(server, "statement") as port:
+        url = server.url(name, prepared="off").replace(f":{server.port}/", f":{port}/")
+        with pytest.raises(StorageUnavailable, match="pool_mode = statement"):
+            async with PostgresStorage(url.partition(":")[2], StorageContext(clock=Clock())):
+                pass
+
+
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "IGNORED"}], ids=["refusing", "ignoring"])
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 async def test_a_pooler_is_found_out_behind_the_plain_url(

@@ -93,14 +93,19 @@ async def greet(connection: Connection, options: Options) -> Greeting:
 
 
 async def _ask(connection: Connection, options: Options, system: str) -> Greeting:
-    await connection.execute("BEGIN READ ONLY; SET LOCAL statement_timeout = '15s'")
     try:
+        await connection.execute("BEGIN READ ONLY; SET LOCAL statement_timeout = '15s'")
         row = await connection.fetchrow(_GREETING.format(system, options.schema, _TELLTALE))
         assert row is not None
         greeting = Greeting(Identity(*row[:4]), *row[4:])
         if options.prepared and greeting.telltale != SETTINGS[_TELLTALE]:
             await connection.execute("DEALLOCATE ALL")  # a statement prepared just now is not ours alone
             raise Pooled
+    except asyncpg.ConnectionDoesNotExistError:
+        raise StorageUnavailable(
+            f"The database {options.shown} ended the connection within its first transaction. A PgBouncer with pool_mode = statement always "
+            "does: set transaction or session there. A server that has just been stopped does once."
+        ) from None
     finally:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
