@@ -42,7 +42,14 @@ class Turns:
 
     @staticmethod
     def on(loop: Loop) -> Turns:
-        """The one of that loop."""
+        """The one of that loop.
+
+        Args:
+            loop: The event loop.
+
+        Returns:
+            Its turns, the same at each call.
+        """
         found = _TURNS.get(loop)
         if found is None:
             found = _TURNS[loop] = Turns()
@@ -50,7 +57,13 @@ class Turns:
 
     def add(self, loop: Loop, piece: Callable[[], bool], *, reads: bool = False) -> None:
         """Call `piece` once in each of its turns, until it answers that nothing is left. Nothing of the caller's
-        context goes along."""
+        context goes along.
+
+        Args:
+            loop: The event loop, the one that these turns are of.
+            piece: Does at most a millisecond or so of the work, and returns whether more is left.
+            reads: Whether it reads from a connection.
+        """
         if not self._line:
             loop.call_soon(self._turn, loop, context=self._context)
         self._line.append((piece, reads))

@@ -18,13 +18,15 @@ from fanout.http.settings import PoolStats
 
 __all__ = ["Answers", "RunAnswers", "Token", "failed", "hand_over", "over"]
 
+_CREATED = 201
+
 
 class Answers(Protocol):
     """The receiver of a run's answers. Each index is answered once by one of the first three, never during
-    `H2Pool.start`."""
+    `H2Pool.start`. One whose attribute `created` is true takes status 201 (Created) for an acceptance, too."""
 
     def accepted(self, indices: list[int]) -> None:
-        """These were answered with status 200.
+        """These were answered with status 200, or 201 where the receiver is `created`.
 
         Args:
             indices: The numbers of the requests in their run, from 0.
@@ -116,7 +118,10 @@ def hand_over(
     others: list[tuple[tuple[Answers, int], Response]] = []
     for token, response in answered:
         if type(token) is tuple:
-            others.append((token, response))
+            if response.status == _CREATED and getattr(token[0], "created", False):
+                taken.append(token)
+            else:
+                others.append((token, response))
         elif not token.done():  # type: ignore[union-attr]  # done where the caller was cancelled since the last tick
             token.set_result(response)  # type: ignore[union-attr]
     if taken:

@@ -58,6 +58,7 @@ from fanout.core.records import *
 from fanout.core.run import Run
 from fanout.core.secret import KeyPair, Secret
 from fanout.core.states import DOUBT, FINAL_STATES, RETRY, DeliveryState, NotificationState, Waiting
+from fanout.core.turns import Turns
 from fanout.errors import (
     AddressInvalid,
     ConfigurationError,
@@ -203,6 +204,7 @@ __all__ = [
     "Touched",
     "Transport",
     "TransportPlugin",
+    "Turns",
     "Unavailable",
     "Waiting",
     "WorkerNote",

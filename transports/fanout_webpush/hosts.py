@@ -8,6 +8,7 @@ import ssl
 from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from fanout.plugin import (
     ConfigurationError,
@@ -42,6 +43,15 @@ class ForeignAddress(Exception):
     """An address whose URL does not belong to the host that its group names."""
 
 
+class Busy(Protocol):
+    """Deliveries of a run to a host."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is waited for any more."""
+        ...
+
+
 class Host:
     """One push service host. `name` is its authority, which names the group; `pool` is None where it speaks HTTP/1.1
     only."""
@@ -57,6 +67,7 @@ class Host:
         "origin",
         "pool",
         "prefix",
+        "runs",
         "vendor",
     )
 
@@ -67,7 +78,8 @@ class Host:
         self.vendor = vendor_of(name)
         self._least_ttl, self._most_ttl = least_ttl(self.vendor), most_ttl(self.vendor)
         self.pool = pool
-        self.active = 0  # deliveries, from their admission to their answer
+        self.active = 0  # deliveries by `send`, from their admission to their answer
+        self.runs: dict[Busy, None] = {}  # under way
         self.accepted = 0
         self.crowd = Crowd()
         self._heads: dict[tuple[VapidTokens, str, str], tuple[str, Head]] = {}
@@ -111,7 +123,7 @@ class Host:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return self.active == 0
+        return self.active == 0 and all(run.idle for run in self.runs)
 
 
 class Hosts:

@@ -14,10 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fanout.plugin import Turns
+
 if TYPE_CHECKING:
     from fanout.plugin import H2Pool, Head, Response
+    from fanout_webpush.runs import HostRun
 
-__all__ = ["Slices"]
+__all__ = ["Encrypt", "Slices"]
 
 _MOST = 64
 """Messages in a slice at most, by any clock: a virtual one stands still."""
@@ -29,20 +32,20 @@ _Job: TypeAlias = (
 
 
 class Slices:
-    """Encrypts in the order of asking, for at most `slice` seconds (by `clock`, monotonic) in each iteration of the
-    event loop.
+    """Encrypts in the order of asking, for at most `slice` seconds (by `clock`, monotonic) in each of its turns of the
+    event loop (`Turns`).
 
     A slice ends with the message that oversteps it. A sender that stops waiting costs nothing more.
     """
 
-    def __init__(self, encrypt: Encrypt, *, clock: Callable[[], float], slice: float = 0.004) -> None:
+    def __init__(self, encrypt: Encrypt, *, clock: Callable[[], float], slice: float = 0.001) -> None:
         loop = asyncio.get_running_loop()
         self._encrypt = encrypt
         self._clock = clock
         self._slice = slice
-        self._call_soon = loop.call_soon
+        self._loop = loop
         self._new_future = loop.create_future
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Job | HostRun] = deque()
         self._scheduled = False
 
     def encrypt(self, record: bytes, p256dh: bytes, auth: bytes, other: Encrypt | None = None) -> asyncio.Future[bytes]:
@@ -72,19 +75,39 @@ class Slices:
         self._enter((future, record, p256dh, auth, (pool, head, path, fields, fresh)))
         return future
 
-    def _enter(self, job: _Job) -> None:
+    def begin(self, run: HostRun) -> None:
+        """Encrypt the deliveries of a run, and send each slice together."""
+        self._enter(run)
+
+    def close(self) -> None:
+        """Runs without encryption are left to `send`."""
+        waiting, self._jobs = self._jobs, deque(job for job in self._jobs if isinstance(job, tuple))
+        for job in waiting:
+            if not isinstance(job, tuple):
+                job.give_up()
+
+    def _enter(self, job: _Job | HostRun) -> None:
         self._jobs.append(job)
         if not self._scheduled:
             self._scheduled = True
-            self._call_soon(self._next)
+            Turns.on(self._loop).add(self._loop, self._next)
 
-    def _next(self) -> None:
-        """One slice."""
+    def _next(self) -> bool:
+        """One slice; whether there are more."""
         jobs, encrypt, clock = self._jobs, self._encrypt, self._clock
         until = clock() + self._slice
         left = _MOST
         while jobs and left:
-            future, record, p256dh, auth, to = jobs.popleft()
+            job = jobs[0]
+            if not isinstance(job, tuple):
+                left -= self._go_on(job, until, left)
+                if job.over:
+                    jobs.popleft()
+                if clock() >= until:
+                    break
+                continue
+            future, record, p256dh, auth, to = job
+            jobs.popleft()
             if future.done():  # its sender was cancelled
                 continue
             try:
@@ -104,5 +127,12 @@ class Slices:
             if clock() >= until:
                 break
         self._scheduled = bool(jobs)
-        if jobs:
-            self._call_soon(self._next)
+        return self._scheduled
+
+    def _go_on(self, run: HostRun, until: float, most: int) -> int:
+        try:
+            return run.go_on(self._encrypt, self._clock, until, most)
+        except Exception as error:  # other runs go on
+            run.give_up()
+            self._loop.call_exception_handler({"message": "A run could not be begun", "exception": error})
+            return 1

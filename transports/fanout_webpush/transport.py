@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from fanout.plugin import (
@@ -24,6 +24,7 @@ from fanout.plugin import (
     Rejected,
     RequestFailed,
     Response,
+    Run,
     Scope,
     Throttled,
     fitting,
@@ -40,6 +41,7 @@ from fanout_webpush.older_encryption import encrypt as encrypt_older
 from fanout_webpush.older_encryption import take_apart as take_apart_older
 from fanout_webpush.outcome import Answer, Effect, code_of, of_answer, of_failure, text_of
 from fanout_webpush.payload import WebPushMessage, encode, ttl_field
+from fanout_webpush.runs import HostRun
 from fanout_webpush.settings import WebPushSettings
 from fanout_webpush.slices import Slices
 from fanout_webpush.vapid import VapidKey, VapidTokens, b64url
@@ -93,6 +95,7 @@ class WebPushTransport:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._slices.close()
         await self._hosts.close()
 
     # -- work without a push service
@@ -198,7 +201,46 @@ class WebPushTransport:
             if not host.active:
                 self._hosts.left()
 
+    def start(self, run: Run) -> Sequence[int]:
+        """Encrypt a run in slices, and send each over the host's connections as they stand; a delivery that has to
+        wait, and any to a host that is new or speaks HTTP/1.1, is for `send`."""
+        host = self._hosts.get(run.group)
+        if host is None or host.pool is None:
+            return range(len(run))
+        kinds = {row[2] for row in run.rows}  # usually one: all were made with the present key
+        every = range(len(run))
+        unsent: list[int] = []
+        for kind in kinds:
+            indices = every if len(kinds) == 1 else [index for index in every if run.rows[index][2] == kind]
+            tokens, left = self._by_kind.get(kind), self._hosts.left
+            if tokens is None:
+                unsent += indices
+                continue
+            self._slices.begin(
+                HostRun(run, indices, host, tokens, now=self._now, judge=self._judged, fail=self._failed, left=left)
+            )
+        return unsent
+
     # -- inside
+
+    def _judged(
+        self, host: Host, tokens: VapidTokens, authorization: str, response: Response, run: Run, index: int
+    ) -> Outcome | None:
+        """The outcome of an answer to a delivery of a run; None where it is to be sent again, with a newer token."""
+        delivery = run.delivery(index)
+        outcome, effect = self._judge(host, response, delivery)
+        if effect is Effect.RENEW:
+            now = self._now()
+            if tokens.header(host.origin, now) is not authorization or tokens.renew(host.origin, now):
+                return None
+        return self._after(host, outcome, effect, response, take_apart(delivery.address), delivery)
+
+    def _failed(self, host: Host, failed: RequestFailed) -> Outcome | None:
+        """The outcome of a delivery of a run without an answer; None where the host turns out to lack HTTP/2."""
+        if failed.reason == "alpn":
+            self._hosts.leave_http2(host)
+            return None
+        return of_failure(failed.sent, failed.reason, **failed.evidence)
 
     def _post(
         self,

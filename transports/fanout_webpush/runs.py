@@ -1,0 +1,166 @@
+"""Deliveries of a run to one host: encrypted in slices, and begun together as each slice ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fanout.plugin import Deferred, Outcome, RequestFailed, Requests, Response, Run
+from fanout_webpush.address import take_apart
+from fanout_webpush.hosts import Host
+from fanout_webpush.payload import WebPushMessage, ttl_field
+from fanout_webpush.vapid import VapidTokens
+
+__all__ = ["HostRun"]
+
+_BROKEN = Deferred("a run could not be begun", sent="unknown")
+
+Encrypt = Callable[[bytes, bytes, bytes], bytes]
+Judge = Callable[[Host, VapidTokens, str, Response, Run, int], "Outcome | None"]
+Fail = Callable[[Host, RequestFailed], "Outcome | None"]
+
+
+class HostRun:
+    """The deliveries (`indices`) of a `run` whose subscriptions were made with one VAPID key (`tokens`).
+
+    `judge` makes an outcome of an answer other than 201, and `fail` of a failure; `left` is called when the host has
+    become idle. A delivery to an older browser, to another host or without room is left to `send`.
+    """
+
+    __slots__ = ("_fail", "_host", "_judge", "_left", "_now", "_run", "_tokens", "_unanswered", "_waiting")
+
+    def __init__(
+        self,
+        run: Run,
+        indices: Sequence[int],
+        host: Host,
+        tokens: VapidTokens,
+        *,
+        now: Callable[[], float],
+        judge: Judge,
+        fail: Fail,
+        left: Callable[[], None],
+    ) -> None:
+        self._run = run
+        self._host = host
+        self._tokens = tokens
+        self._now = now
+        self._judge = judge
+        self._fail = fail
+        self._left = left
+        self._waiting = [*reversed(indices)]  # for encryption
+        self._unanswered = {*indices}
+        host.runs[self] = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is waited for any more."""
+        return all(map(self._run.over, self._unanswered))
+
+    def go_on(self, encrypt: Encrypt, clock: Callable[[], float], until: float, most: int) -> int:
+        """Encrypt at most `most` deliveries, until the time `until` by `clock`, and send the requests together; the
+        number of requests."""
+        run, waiting, path_of = self._run, self._waiting, self._host.path_of
+        record = run.message.record  # type: ignore[attr-defined]
+        indices: list[int] = []
+        paths: list[bytes] = []
+        bodies: list[bytes] = []
+        while waiting:
+            index = waiting.pop()
+            if run.over(index):
+                self._end((index,))
+                continue
+            try:
+                endpoint, p256dh, auth, older = take_apart(run.rows[index][1])
+                path = path_of(endpoint).encode()
+                body = encrypt(record, p256dh, auth) if record and not older else b""
+            except Exception:  # `send` names the fault; other deliveries go on
+                self._leave((index,))
+                continue
+            if older and record:
+                self._leave((index,))
+                continue
+            indices.append(index)
+            paths.append(path)
+            bodies.append(body)
+            if len(indices) == most or clock() >= until:
+                break
+        if indices:
+            try:
+                self._begin(indices, paths, bodies)
+            except Exception:
+                self._end(indices)
+                for index in indices:
+                    run.answer(index, _BROKEN)
+                raise
+        return len(indices)
+
+    @property
+    def over(self) -> bool:
+        """Whether all deliveries are encrypted."""
+        return not self._waiting
+
+    def give_up(self) -> None:
+        """Deliveries without encryption are left to `send`."""
+        waiting, self._waiting = self._waiting, []
+        self._leave(waiting)
+
+    def _begin(self, indices: list[int], paths: list[bytes], bodies: list[bytes]) -> None:
+        run, host, pool = self._run, self._host, self._host.pool
+        if pool is None:
+            self._leave(indices)
+            return
+        message, now = run.message, self._now()
+        assert isinstance(message, WebPushMessage)
+        coding = "aes128gcm" if message.record else ""
+        head = host.head(self._tokens, coding, message.content_type, now)
+        common = ttl_field(host.ttl(run.ttl)) + message.fields
+        requests = Requests(head, paths, common, [b""] * len(paths), bodies)
+        answers = _Answers(self, indices, self._tokens.header(host.origin, now))
+        unsent = pool.start(answers, requests, run.fresh)
+        if unsent:
+            self._leave([indices[number] for number in unsent])
+
+    def _leave(self, indices: Sequence[int]) -> None:
+        self._end(indices)
+        for index in indices:
+            self._run.answer(index, None)
+
+    def _end(self, indices: Sequence[int]) -> None:
+        unanswered, host = self._unanswered, self._host
+        unanswered.difference_update(indices)
+        if not unanswered and host.runs.pop(self, self) is None and host.idle:
+            self._left()
+
+
+class _Answers:
+    """The answers to the requests of one slice, by their numbers in it."""
+
+    __slots__ = ("_authorization", "_indices", "_of")
+
+    created = True
+    """See `Answers`."""
+
+    def __init__(self, of: HostRun, indices: list[int], authorization: str) -> None:
+        self._of = of
+        self._indices = indices
+        self._authorization = authorization
+
+    def accepted(self, numbers: list[int]) -> None:
+        of, every = self._of, self._indices
+        indices = every if len(numbers) == len(every) else [every[number] for number in numbers]
+        of._host.accepted += len(indices)
+        of._end(indices)
+        of._run.accept(indices)
+
+    def answered(self, number: int, response: Response) -> None:
+        of, index = self._of, self._indices[number]
+        of._end((index,))
+        of._run.answer(index, of._judge(of._host, of._tokens, self._authorization, response, of._run, index))
+
+    def failed(self, number: int, failure: RequestFailed) -> None:
+        of, index = self._of, self._indices[number]
+        of._end((index,))
+        of._run.answer(index, of._fail(of._host, failure))
+
+    def over(self, number: int) -> bool:
+        return self._of._run.over(self._indices[number])
