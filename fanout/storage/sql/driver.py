@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from fanout.plugin import StorageContext
@@ -26,7 +26,7 @@ class Driver(Protocol):
         """A read of several statements, which see the database at one moment."""
         ...
 
-    async def write(
+    def write(
         self,
         operation: Callable[..., Awaitable[T]],
         /,
@@ -37,7 +37,7 @@ class Driver(Protocol):
         large: bool = False,
         probe: Callable[..., Awaitable[Any]] | None = None,
         idle: Any = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """One transaction.
 
         Not `durable`: a loss of power may undo it, as whole transactions and the latest first. `quiet`: it makes no
