@@ -145,22 +145,22 @@ class _Answers:
         self._indices = indices
         self._authorization = authorization
 
-    def accepted(self, numbers: list[int]) -> None:
+    def accepted(self, indices: list[int]) -> None:
         of, every = self._of, self._indices
-        indices = every if len(numbers) == len(every) else [every[number] for number in numbers]
-        of._host.accepted += len(indices)
-        of._end(indices)
-        of._run.accept(indices)
+        taken = every if len(indices) == len(every) else [every[number] for number in indices]
+        of._host.accepted += len(taken)
+        of._end(taken)
+        of._run.accept(taken)
 
-    def answered(self, number: int, response: Response) -> None:
-        of, index = self._of, self._indices[number]
-        of._end((index,))
-        of._run.answer(index, of._judge(of._host, of._tokens, self._authorization, response, of._run, index))
+    def answered(self, index: int, response: Response) -> None:
+        of, place = self._of, self._indices[index]
+        of._end((place,))
+        of._run.answer(place, of._judge(of._host, of._tokens, self._authorization, response, of._run, place))
 
-    def failed(self, number: int, failure: RequestFailed) -> None:
-        of, index = self._of, self._indices[number]
-        of._end((index,))
-        of._run.answer(index, of._fail(of._host, failure))
+    def failed(self, index: int, failure: RequestFailed) -> None:
+        of, place = self._of, self._indices[index]
+        of._end((place,))
+        of._run.answer(place, of._fail(of._host, failure))
 
-    def over(self, number: int) -> bool:
-        return self._of._run.over(self._indices[number])
+    def over(self, index: int) -> bool:
+        return self._of._run.over(self._indices[index])

@@ -81,9 +81,11 @@ class Slices:
 
     def close(self) -> None:
         """Runs without encryption are left to `send`."""
-        waiting, self._jobs = self._jobs, deque(job for job in self._jobs if isinstance(job, tuple))
+        waiting, self._jobs = self._jobs, deque()
         for job in waiting:
-            if not isinstance(job, tuple):
+            if isinstance(job, tuple):
+                self._jobs.append(job)
+            else:
                 job.give_up()
 
     def _enter(self, job: _Job | HostRun) -> None:
