@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-import typer
-
-from fanout.cli.shell import emit, say
+from fanout.cli.shell import answer, say
 from fanout.engine.live import SettledDelivery
 
 if TYPE_CHECKING:
@@ -39,18 +38,18 @@ class Following:
             self._early.extend(batch)
             return
         for delivery in batch:
-            if delivery.notification == self._id:
+            if delivery.notification != self._id:
+                continue
+            with suppress(OSError):  # the command prints it once more at its end, and ends by what then goes wrong
                 self.answered(delivery.endpoint, delivery.state, delivery.reason)
 
     def answered(self, endpoint: int, state: str, reason: str) -> None:
         """One delivery's end, unless it was printed before."""
         if endpoint in self._seen:
             return
+        line = f"  endpoint {endpoint}: {state}" + (f" ({reason})" if reason else "")
+        answer({"endpoint": endpoint, "state": state, "reason": reason}, line, json=self._json)
         self._seen.add(endpoint)
-        if self._json:
-            emit({"endpoint": endpoint, "state": state, "reason": reason})
-        else:
-            typer.echo(f"  endpoint {endpoint}: {state}" + (f" ({reason})" if reason else ""))
 
 
 class Meter:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
+from contextlib import redirect_stdout
 from typing import Any
 
 import orjson
 import pytest
+
+from fanout.cli.progress import Following
+from fanout.engine.live import SettledDelivery
 
 STATES = ["pending", "accepted", "gone", "rejected", "expired", "cancelled", "superseded", "dead"]
 
@@ -169,3 +174,20 @@ def test_an_unknown_id(shell: Any, command: str) -> None:
         assert result.code == 1
         assert id in result.err
         assert result.out == ""
+
+
+class Unread(io.StringIO):
+    """A pipe that nothing reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_goes_while_answers_come_ends_the_command_and_not_the_hook() -> None:
+    """`fanout send --wait | head -n 1`."""
+    following = Following(json=True)
+    following.follow("n")
+    with redirect_stdout(Unread()):
+        following.on_settled([SettledDelivery("n", "default", "pigeon", 7, "accepted", "")])
+        with pytest.raises(BrokenPipeError):
+            following.answered(7, "accepted", "")
