@@ -64,7 +64,7 @@ def running(*arguments: Any, **named: Any) -> Any:
     return running_alone(*arguments, rng=random.Random(), **named)
 
 
-async def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
     """Until it does. An awaitable is awaited."""
     async with asyncio.timeout(seconds):
         while True:
