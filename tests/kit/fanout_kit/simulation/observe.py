@@ -53,7 +53,7 @@ _QUESTIONS = frozenset(
 )
 """Calls that change nothing and that no judge asks for."""
 
-_HERE = f"{socket.gethostname()}:{os.getpid()}:"
+_HOST = socket.gethostname()
 _ENROLS = frozenset(("register", "intern", "remove_endpoints", "restore_endpoints", "erase_user"))
 
 
@@ -78,7 +78,8 @@ class Recorder:
         """A call was committed, answered or refused."""
         said = f"error {type(call.error).__name__}: {call.error}" if call.error is not None else shown(call.result)
         # A worker's id names the process that plays all of them.
-        self._world.say(call.node, "storage", f"{call.name} -> {said.replace(_HERE, '')}")
+        said = said.replace(f"{_HOST}:{os.getpid()}:", "")
+        self._world.say(call.node, "storage", f"{call.name} -> {said}")
         if call.name in _QUESTIONS:
             return
         history = self._history
