@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def opened(folder: Path) -> Open:
             yield google, transport
 
     return open_both
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keys_are_read_once() -> Iterator[None]:
+    """OpenSSL takes 18 ms to see that an RSA key is sound, and some hundred tests give it the same few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
+        yield
 
 
 @pytest.fixture(scope="session")
