@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from tests.side_by_side import SIDE_BY_SIDE
+
 __all__ = ["floors", "interpreters", "main"]
 
 _ROOT = Path(__file__).parents[2]
 _VERSIONS = ("3.12", "3.13", "3.14")
 _RUNTIME = ("aioapns", "pywebpush", "service", "postgres", "speed", "testing")
 """Extras whose libraries users run; those of `dev` are tools."""
-_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "psutil", "blockbuster", "http-ece", "httpx")
+_TOOLS = ("pytest", "pytest-timeout", "psutil", "blockbuster", "http-ece", "httpx")
 _SMOKE = (
     "tests/core", "tests/config", "tests/http", "tests/http1", "tests/engine", "tests/storage/test_sqlite.py", "tests/apns", "tests/fcm",
     "tests/wns", "tests/webpush/test_transport.py", "tests/webpush/test_transport_keys.py", "tests/webpush/test_transport_trouble.py",
@@ -82,7 +84,7 @@ def _environment(name: str, program: str, requirements: Sequence[str], constrain
 
 
 def _pytest(python: Path, *words: str) -> int:
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "4", "--dist", "loadfile", *words]
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *SIDE_BY_SIDE, *words]
     return subprocess.run(command, cwd=_ROOT, env=os.environ, check=False).returncode
 
 

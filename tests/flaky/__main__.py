@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.flaky.trials import Trial, differing, plan
+from tests.side_by_side import SIDE_BY_SIDE
 
 __all__ = ["environment", "main"]
 
 _ROOT = Path(__file__).parents[2]
 _BUSY = 2
-_SIDE_BY_SIDE = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.flaky", description=__doc__)
     parser.add_argument("--runs", type=int, default=10, metavar="N", help="at least 2; default: 10")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31), metavar="N")
-    parser.add_argument("--one-process", action="store_true", help="without pytest-xdist: for a small selection")
+    parser.add_argument("--one-process", action="store_true", help="for a small selection")
     chosen, rest = parser.parse_known_args(words)
     if chosen.runs < 2:
         parser.error(f"--runs {chosen.runs}: outcomes of at least 2 runs can differ.")
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fanout-flaky-") as folder:
         for trial in plan(chosen.runs, chosen.seed):
             began = time.monotonic()
-            outcomes, last = _run(trial, Path(folder), [] if chosen.one_process else [*_SIDE_BY_SIDE], rest)
+            outcomes, last = _run(trial, Path(folder), [] if chosen.one_process else [*SIDE_BY_SIDE], rest)
             print(f"{trial}: {last}, {time.monotonic() - began:.0f} s", flush=True)
             if not outcomes:
                 print(f"{trial} came to no test: {last}", file=sys.stderr)

@@ -28,15 +28,12 @@ def drawn(tests: Iterable[str], seed: int) -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each process of pytest-xdist draws the same."""
     found = {item.nodeid: item for item in items}
     items[:] = [found[test] for test in drawn(found, int(os.environ["TESTS_ORDER"]))]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Outcomes are written by the process that hears of all of them."""
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Outcomes(os.environ["TESTS_OUTCOMES"]))
+    config.pluginmanager.register(_Outcomes(os.environ["TESTS_OUTCOMES"]))
 
 
 class _Outcomes:
