@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
-__all__ = ["quick", "stamper"]
+__all__ = ["fast_init", "unchecked_maker"]
 
 T = TypeVar("T")
 
 
-def quick(cls: type[T]) -> type[T]:
+def fast_init(cls: type[T]) -> type[T]:
     """The frozen dataclass with slots itself, with an `__init__` of the same parameters that does the same.
 
     An object of a subclass is made as `dataclass` makes it: it has other slots, and keeps its class."""
@@ -34,7 +34,7 @@ def quick(cls: type[T]) -> type[T]:
     return cls
 
 
-def stamper(cls: type[T]) -> Callable[..., T]:
+def unchecked_maker(cls: type[T]) -> Callable[..., T]:
     """A function from all fields of the frozen dataclass with slots, in their order, to an object of it that is not
     checked: for values which another object of it has, or which were checked."""
     names = [each.name for each in fields(cls)]  # type: ignore[arg-type]

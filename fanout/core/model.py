@@ -12,7 +12,7 @@ from warnings import warn
 
 from fanout.core import given
 from fanout.core.address import Address
-from fanout.core.frozen import quick, stamper
+from fanout.core.frozen import fast_init, unchecked_maker
 from fanout.errors import AddressInvalid, UsageError
 
 __all__ = [
@@ -70,7 +70,7 @@ class Action:
         given.shown("the url of an action", self.url)
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """The content of a push. Immutable, and encoded once per binding.
@@ -195,7 +195,7 @@ class Notification:
 _CONTENT = attrgetter(
     *(slot.name for slot in fields(Notification) if slot.name not in ("id", "accepted_at", "expires_at"))
 )
-_stamp = stamper(Notification)
+_stamp = unchecked_maker(Notification)
 
 
 def stamped(notification: Notification, *, id: str, accepted_at: float, expires_at: float) -> Notification:
@@ -203,7 +203,7 @@ def stamped(notification: Notification, *, id: str, accepted_at: float, expires_
     return _stamp(*_CONTENT(notification), id, accepted_at, expires_at)
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Target:
     """The devices of a notification. Made by one of the constructors, or from text such as `user:alice` by

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from fanout.core.address import Address
 from fanout.core.feed import Audience, FeedBulk, FeedChange, FeedPost, FeedWritten
-from fanout.core.frozen import quick
+from fanout.core.frozen import fast_init
 from fanout.core.model import EndpointState, Repeat, Target
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """One notification to be put, already validated and prepared.
@@ -81,7 +81,7 @@ class Submission:
     joins: bytes = b""
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Put:
     """The result of one submission. Exactly one of `id`, `refused`, `conflict` and `dropped` says it; none of them
@@ -274,7 +274,7 @@ class Settlement:
             self.release = replace(self.release, due_at=self.release.due_at - seconds)
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The result of one settlement: refused as stale, or stored; and the notification that it finished, if any.
@@ -287,7 +287,7 @@ class Settled:
     status: Status | None = field(default=None, compare=False)
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Status:
     """One notification's state of affairs, with the words of `status --json`. Times are UNIX seconds.

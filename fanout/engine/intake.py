@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 from fanout.core import given
 from fanout.core.delivery import Message
-from fanout.core.frozen import quick
+from fanout.core.frozen import fast_init
 from fanout.core.model import Notification, Target, stamped
 from fanout.core.policy import Policy
 from fanout.core.records import Put, Submission
@@ -37,7 +37,7 @@ class Asked(Aimed, total=False):
     collapse_key: str | None
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Request:
     """One validated call of `send`: its submission, and for each binding that cannot take it, the error to raise if it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fanout.core.frozen import quick
+from fanout.core.frozen import fast_init
 from fanout.core.records import Status
 
 __all__ = ["Receipt"]
@@ -19,7 +19,7 @@ class _Follows(Protocol):
     async def cancel(self, id: str) -> Status: ...
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """A notification that was accepted durably.

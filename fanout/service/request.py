@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fanout.core.frozen import quick
+from fanout.core.frozen import fast_init
 
 __all__ = ["Request", "set_by_proxies"]
 
@@ -38,7 +38,7 @@ _PROXIES = (
 not."""
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request, made once, in `fanout.service.edge`. Authenticators, rates, caps and `Location` read nothing else.

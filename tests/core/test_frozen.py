@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, replace
 
 import pytest
 
-from fanout.core.frozen import quick, stamper
+from fanout.core.frozen import fast_init, unchecked_maker
 from fanout.core.model import Notification, Target
 from fanout.core.records import Put, Settled, Status, Submission
 from fanout.engine.intake import Request
@@ -38,7 +38,7 @@ class Plain:
             raise UsageError("first is negative")
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Quick:
     """The same."""
@@ -130,10 +130,10 @@ def test_the_signature_is_that_of_the_fields(kind: type) -> None:
 
 def test_a_stamped_object_has_the_values_in_the_order_of_the_fields_and_is_not_checked() -> None:
     note = Notification(title="Hello", data={"a": 1}, ttl=60)
-    stamp = stamper(Notification)
+    stamp = unchecked_maker(Notification)
     made = stamp(*(getattr(note, each.name) for each in dataclasses.fields(note)))
     assert type(made) is Notification
     assert made == note
-    assert stamper(Plain)(-1, "two", {}, 0, 5, 1.0).first == -1
+    assert unchecked_maker(Plain)(-1, "two", {}, 0, 5, 1.0).first == -1
     with pytest.raises(FrozenInstanceError):
         made.title = "Other"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fanout.core.frozen import quick
+from fanout.core.frozen import fast_init
 from fanout.core.roles import Role
 
 __all__ = ["SCOPE", "Caller"]
@@ -15,7 +15,7 @@ SCOPE = "Notifications.ReadWrite.CreatedByApp"
 that name."""
 
 
-@quick
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One authenticated caller. It may see and change the data of `app`, and none of any other app.
