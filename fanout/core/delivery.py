@@ -32,8 +32,8 @@ class Delivery:
     `id` is the delivery id, the same over retries and restarts. `endpoint` is the endpoint's id; `address`, `kind` and
     `group` are the endpoint's (`address` is the canonical text that `parse_address` made). `attempt` counts from 1.
     `ttl` is the remaining time, in whole seconds rounded down (0: now or never). `registered_at` is when the endpoint
-    was last registered (UNIX seconds). `fresh` asks for a new connection, or for one that answered a request within the last second: its outcome
-    decides about others, or may not be tried again.
+    was last registered (UNIX seconds). `fresh` asks for a new connection, or for one that answered a request within the
+    last second: its outcome decides about others, or may not be tried again.
     """
 
     __slots__ = ("_id", "address", "attempt", "endpoint", "fresh", "group", "kind", "registered_at", "ttl")

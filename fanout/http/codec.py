@@ -224,9 +224,9 @@ class Codec(Inbound):
         return data
 
     def close(self, reason: str, *, code: int | None = None, debug: bytes = b"", own: bool = False) -> None:
-        """The connection is over: fail every request that is left and has no status of success (`known`). With `code`, a GOAWAY is left to be written, and
-        nothing else: requests that were not taken yet have just been reported as not sent. `own`: this side closes it,
-        for no fault of the peer's.
+        """The connection is over: fail every request that is left and has no status of success (`known`). With `code`,
+        a GOAWAY is left to be written, and nothing else: requests that were not taken yet have just been reported as
+        not sent. `own`: this side closes it, for no fault of the peer's.
         """
         if self.closed:
             return
