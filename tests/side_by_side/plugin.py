@@ -35,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     limit = session.config.getoption("--processes")
-    if not limit or session.config.option.collectonly or session.testsfailed:
-        return None  # pytest's own loop says what could not be collected
+    if not limit or not hasattr(os, "fork") or session.config.option.collectonly or session.testsfailed:
+        return None  # pytest's own loop runs all in this process, or says what could not be collected
     numbers = groupby(range(len(session.items)), lambda number: session.items[number].path)
     files = deque([*of_file] for _, of_file in numbers)
     processes: dict[Any, _Process] = {}
