@@ -170,7 +170,7 @@ def _lane(count: int) -> float:
     def turn() -> None:
         queue = LaneQueue(WEIGHTS[1] * 16, 1, [0, 0, 0], owner)
         for first in range(0, count, 1000):
-            queue.add(lease, range(first, first + 1000), 1000)
+            queue.add(lease, [*range(first + 999, first - 1, -1)])
         for _ in range(count):
             queue.pop()
 

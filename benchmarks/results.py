@@ -9,12 +9,12 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from benchmarks import svg
 from benchmarks.row import Row, number
-from fanout.cli.interpreter import present
 
 __all__ = [
     "FOLDER", "fill", "fill_tables", "interpreter", "machine", "markdown", "picture_name", "pictures", "read", "today", "write",
@@ -25,11 +25,22 @@ README = Path(__file__).with_name("README.md")
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
+def _interpreter() -> Any:
+    """This checkout's `fanout.cli.interpreter`: a revision that is compared may have none."""
+    path = Path(__file__).parents[1] / "fanout" / "cli" / "interpreter.py"
+    spec = spec_from_file_location("interpreter", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def machine() -> dict[str, Any]:
     """The machine that the figures depend on, without a name that would tell its owner."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "build": present(),
+        "build": _interpreter().present(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _model(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -37,8 +37,12 @@ def test_it_is_there_and_takes_the_arguments_of_each_form(name: str) -> None:
         run.bind(**form[name])
 
 
-@pytest.mark.long("each is imported, and its arguments are looked at")
-@pytest.mark.parametrize("name", [name for name in QUICK if name != "service"])
+_LONG = pytest.mark.long("each is imported, and its arguments are looked at")
+
+
+@pytest.mark.parametrize(
+    "name", ["micro", *(pytest.param(name, marks=_LONG) for name in QUICK if name not in ("micro", "service"))]
+)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     missing = [program for program in PROGRAMS.get(name, []) if shutil.which(program) is None]
     if missing:
