@@ -183,7 +183,7 @@ class Settler:
                 with anyio.CancelScope(shield=True):
                     results = await self._storage.settle(settlements, self._clock.now())
             except StorageUnavailable as error:
-                self.trouble.told |= not self.stuck  # by the following
+                self.trouble.told |= not self.stuck  # `_hold`, below, writes the cause into the log
                 pause = self._patience.failed(error)
                 if isinstance(error, StorageFull):
                     self._hold("The disk is full: sending stops until results can be stored.")

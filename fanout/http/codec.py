@@ -202,14 +202,9 @@ class Codec(Inbound):
     def expire(self, stream: int) -> None:
         """Reset a stream whose answer did not end within its deadline. Its token is given back, where the
         stream is open."""
-        token, known = self.streams.get(stream), self.known(stream)
-        self.cancel(stream)
-        if token is None:
-            return
-        if known is not None:
-            self.answered.append((token, known))
-        else:
-            self.failed.append((token, RequestFailed("unknown", "timeout")))
+        if stream in self.streams:
+            self._fail(stream, "unknown", "timeout")
+            self.out.append(rst_stream(stream, ErrorCode.CANCEL))
 
     def ping(self, payload: bytes) -> None:
         """Send a PING of 8 bytes; `pinged` is None again once it is answered."""

@@ -379,7 +379,7 @@ class Inbound:
         code: int | None = None,
         cause: str = "",
     ) -> None:
-        token, known = self.streams.pop(stream), self.known(stream)
+        known, token = self.known(stream), self.streams.pop(stream)
         self.partial.pop(stream, None)
         self.outflow.drop(stream)
         if known is not None:
