@@ -69,7 +69,7 @@ def test_a_status_of_success_stands_however_its_answer_ends(end: str, status: in
         assert not codec.answered or end == "a breach"
 
 
-@pytest.mark.parametrize("end", ["flood", "interrupted", "closed", "goodbye"])
+@pytest.mark.parametrize("end", ["flood", "interrupted", "closed", "goodbye", "deadline"])
 def test_a_status_counts_before_its_block_is_complete(end: str) -> None:
     codec = started(2)
     codec.receive(frame(FrameType.HEADERS, END_STREAM, 1, b"\x88"))
@@ -81,6 +81,8 @@ def test_a_status_counts_before_its_block_is_complete(end: str) -> None:
         codec.receive(rst_stream(1, ErrorCode.CANCEL))
     elif end == "goodbye":
         codec.receive(goaway(ErrorCode.NO_ERROR))
+    elif end == "deadline":
+        codec.expire(1)
     codec.close("closed")
     assert [(token, response.status) for token, response in codec.answered] == [(0, 200)]
     assert [token for token, _ in codec.failed] == [1]
