@@ -2,7 +2,7 @@
 
     python -m benchmarks.wns [--rounds N] [--pushes N]
 
-WNS speaks HTTP/1.1, so both pay for aiohttp. The baseline is a program without an engine: as many workers as
+The baseline is a program without an engine: as many workers as
 connections, one session, and for each device a POST with the token, the TTL and the payload made before. Ours is a
 broadcast to as many registered devices in an SQLite file with `synchronous=FULL`, from `engine.send` to the last
 committed settlement. They take turns on one lean simulator, and the ratio is the median of the rounds' ratios.

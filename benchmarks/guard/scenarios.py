@@ -104,7 +104,7 @@ def _fcm(folder: Path) -> Process:
     async def fetch(*_: object, **__: object) -> Fetched:
         return Fetched("ya29." + "x" * 1000, 3600.0)
 
-    # The token endpoint is asked once an hour, over HTTP/1.1 by aiohttp, which wants a real loop.
+    # The token endpoint is asked once an hour, over HTTP/1.1, which wants a real loop.
     fanout_fcm.auth.Credentials._fetch = fetch  # type: ignore[method-assign]
     simulator = FcmSimulator(folder=folder)
     settings = {

@@ -3,8 +3,8 @@
 `H2Pool` is the door. Underneath, `connection` moves bytes under asyncio, and `codec` with `inbound`, `states`,
 `sending`, `frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions,
 `waiting` the requests that wait for a connection, `answers` how runs hear of theirs, and `retiring` which connections
-are replaced. `Http1Client` does the same over HTTP/1.1 (`http1_parser` reads answers, aiohttp keeps the connections and
-is imported by the first request). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by
+are replaced. `Http1Client` does the same over HTTP/1.1 (`http1_session` holds its decisions, `http1_connection` the
+connections to a host, `http1_parser` reads answers). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by
 `buffers`. `HostGuard` and `GuardedResolver` judge addresses that clients supplied, and `TokenSource` with
 `fetch_token` keeps OAuth tokens. Every package above core may import this one; it imports core and errors.
 """

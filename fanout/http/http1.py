@@ -1,30 +1,22 @@
-"""The HTTP/1.1 client: WNS, Web Push hosts without HTTP/2, and token endpoints. Over aiohttp, imported by the first
-request.
+"""The HTTP/1.1 client: WNS, Web Push hosts without HTTP/2, and token endpoints.
 
 It gives the same `Response` and raises the same `RequestFailed` as `H2Pool`, so that a transport treats both alike.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import sys
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from fanout.core.proxy import Egress, direct
 from fanout.http.dial import Resolver, resolve
-from fanout.http.http1_values import Http1Settings
+from fanout.http.http1_session import Session
+from fanout.http.http1_values import Http1Answers, Http1Settings
 from fanout.http.response import RequestFailed, Response
 
-if TYPE_CHECKING:
-    from fanout.http.http1_session import Session
-
 __all__ = ["Http1Client"]
-
-_SESSION = "fanout.http.http1_session"
 
 
 class Http1Client:
@@ -86,7 +78,7 @@ class Http1Client:
         fresh: bool = False,
         patience: float | None = None,
     ) -> Response:
-        """One request, tried once. An answer whose body breaks off is returned with the part that came: its status says
+        """One request, tried once; a GET a second time where a kept connection turns out to be closed. An answer whose body breaks off is returned with the part that came: its status says
         whether a push was taken, and the rest is dropped with the connection.
 
         Args:
@@ -110,17 +102,41 @@ class Http1Client:
             raise RequestFailed("no", "timeout", own=True)
         session = self._session
         if session is None:
-            session = await self._open()
+            if self._closed:
+                raise RequestFailed("no", "closed", own=True)
+            session = self._session = Session(self._context, self.settings, self._resolver, self._clock, self._egress)
         return await session.request(method, url, headers, body, timeout, fresh=fresh, patience=patience)
 
-    async def _open(self) -> Session:
-        if _SESSION not in sys.modules:
-            await asyncio.to_thread(import_module, _SESSION)  # aiohttp takes a tenth of a second and more
-        if self._closed:
-            raise RequestFailed("no", "closed", own=True)
-        if self._session is None:
-            from fanout.http.http1_session import Connector, Session
+    def start(
+        self,
+        answers: Http1Answers,
+        method: str,
+        origin: str,
+        targets: Sequence[str],
+        headers: Mapping[str, str],
+        own: tuple[str, Sequence[str]],
+        body: bytes = b"",
+        *,
+        fresh: bool = False,
+    ) -> Sequence[int]:
+        """Send requests that are alike together, as far as there are idle connections at this moment.
 
-            connector = Connector(self._context, self.settings, self._resolver, self._clock, self._egress)
-            self._session = Session(connector, self.settings)
-        return self._session
+        Args:
+            answers: The receiver of the answers to the requests that were sent, never before this returns.
+            method: The method, such as `POST`.
+            origin: Scheme and authority, as they stand in the URLs of `request`.
+            targets: Path and query of each request, in canonical form.
+            headers: The header fields that all of them have.
+            own: The name of a header field that each request has a value of its own for, and these values.
+            body: The body of each.
+            fresh: As for `request`.
+
+        Returns:
+            The indices of those that were not sent: `request` may wait, and connect.
+
+        Raises:
+            ValueError: A target or a header field is none. Nothing was sent.
+        """
+        if self._session is None:
+            return range(len(targets))
+        return self._session.start(answers, method, origin, targets, headers, own, body, fresh=fresh)

@@ -1,158 +1,227 @@
-"""One connection of HTTP/1.1: aiohttp's handler with our parser and limits, behind our reading and connecting."""
+"""The connections to one host over HTTP/1.1: on each a request is written and its answer read, then the next."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpVersion11, RawResponseMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from multidict import CIMultiDict, CIMultiDictProxy
+from fanout.http.buffers import Buffered
+from fanout.http.dial import Origin
+from fanout.http.http1_parser import AnswerParser, NoAnswer, whole
+from fanout.http.http1_values import Http1Answers, Http1Response
+from fanout.http.response import Response
 
-from fanout.http.buffers import Forwarding
-from fanout.http.http1_parser import AnswerParser, NoAnswer
+__all__ = ["Exchange", "Host", "Owner", "Token", "Wire"]
 
-__all__ = ["Handler", "NoAnswerCame", "Wire"]
+Token = asyncio.Future[Response] | tuple[Http1Answers, int]
 
-_BUFFER = 65_536
-"""Bytes of a body that wait for their reader before the connection is asked to pause; twice as many at most."""
 _SLEPT = 5.0
 """Seconds that our clock may be ahead of the loop's for one stretch of time: more means that the machine slept."""
 
 
-class NoAnswerCame(aiohttp.ClientError):
-    """The bytes from the server are no answer. `reason` is one of the words of `RequestFailed`."""
+class Host:
+    """The connections to one origin: those that are idle (the one that answered last at the end), all (`wires`) and
+    those that come about, and the requests that wait for one."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    __slots__ = ("dialling", "idle", "origin", "reuses", "waiting", "wires")
 
-
-class Handler(ResponseHandler):
-    """aiohttp's protocol, which manages the connection; `AnswerParser` reads the bytes, one for each request.
-
-    `clock` gives seconds that pass while the machine sleeps.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
-        super().__init__(loop=loop)
-        self._clock = clock
-        self._parser_of_answer: AnswerParser | None = None
-        self._stream: StreamReader | None = None
-        self.requests = 0
-        self.opened_at = self.answered_at = self.began_at = clock()
-        self._answered_by_loop = loop.time()
-
-    def begin(self) -> None:
-        """A request is about to be written."""
-        self.requests += 1
-        self.began_at = self._clock()
-        self._parser_of_answer = AnswerParser()
-        self._stream = None
-
-    def set_response_params(self, **_: Any) -> None:
-        """aiohttp's own parser is not made."""
-
-    def idle(self) -> float:
-        """Seconds since the last answer; infinite where the machine slept since."""
-        now = self._clock()
-        if now - self.answered_at - (self._loop.time() - self._answered_by_loop) > _SLEPT:
-            return float("inf")
-        return now - self.answered_at
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.idle: deque[Wire] = deque()
+        self.wires: set[Wire] = set()
+        self.dialling = 0
+        self.waiting: OrderedDict[Exchange, None] = OrderedDict()
+        self.reuses = False
+        """Whether it has answered a second request on a connection, and failed none since."""
 
     @property
-    def unanswered(self) -> bool:
-        """Whether not a byte came for the last request."""
-        return self._parser_of_answer is not None and not self._parser_of_answer.began
-
-    def data_received(self, data: bytes) -> None:
-        if not data:
-            return  # aiohttp resumes its own parser so
-        parser = self._parser_of_answer
-        if parser is None or parser.done or parser.broken:
-            # Unasked: it would be taken for the answer to the next request, and every answer after it for the one
-            # before.
-            self.force_close()
-            if self.transport is not None:
-                self.transport.close()
-            return
-        status = parser.status
-        try:
-            parser.feed(data)
-        except NoAnswer as nothing:
-            self._fail(nothing)
-            return
-        if parser.status:
-            self._tell(parser, first=not status)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        parser = self._parser_of_answer
-        if parser is not None and parser.status and not (parser.done or parser.broken):
-            parser.end()
-            self._tell(parser, first=False)
-        super().connection_lost(exc)
-
-    def _tell(self, parser: AnswerParser, *, first: bool) -> None:
-        if not parser.kept and (parser.done or parser.broken):
-            self.force_close()
-        if first:
-            self.answered_at = self._clock()
-            self._answered_by_loop = self._loop.time()
-            self._stream = EMPTY_PAYLOAD if parser.done and not parser.body else self._new_stream()
-            self._payload = self._stream
-            self.feed_data((_message(parser), self._stream), 0)
-        stream = self._stream
-        if stream is None or stream is EMPTY_PAYLOAD:
-            return
-        if parser.body:
-            stream.feed_data(bytes(parser.body))
-            parser.body.clear()
-        if parser.done:
-            stream.feed_eof()
-        elif parser.broken:
-            stream.set_exception(aiohttp.ClientPayloadError("the body broke off"))
-            if self.transport is not None:
-                self.transport.close()
-
-    def _new_stream(self) -> StreamReader:
-        return StreamReader(self, _BUFFER, loop=self._loop)
-
-    def _fail(self, nothing: NoAnswer) -> None:
-        self.set_exception(NoAnswerCame(nothing.reason))
-        if self.transport is not None:
-            self.transport.abort()
+    def open(self) -> int:
+        """Connections that are there or come about."""
+        return len(self.wires) + self.dialling
 
 
-def _message(parser: AnswerParser) -> RawResponseMessage:
-    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in parser.fields]
-    return RawResponseMessage(
-        HttpVersion11,
-        parser.status,
-        parser.reason,
-        CIMultiDictProxy(CIMultiDict(fields)),
-        tuple(parser.fields),
-        not parser.kept,
-        None,
-        False,
-        False,
+class Exchange:
+    """One request: its bytes, until when it may wait (`deadline`, in the loop's seconds), and how far it has come.
+
+    While it waits for one of our own connections (`queued`) it may wait `patience` seconds; the server has the whole
+    `limit` from then on. `brief`: the caller left less than a whole request's time. `repeatable`: it may be sent twice.
+    """
+
+    __slots__ = (
+        "brief",
+        "data",
+        "deadline",
+        "dialling",
+        "fresh",
+        "host",
+        "limit",
+        "patience",
+        "queued",
+        "repeatable",
+        "token",
+        "wire",
     )
 
+    def __init__(self, token: Token, host: Host, data: bytes, limit: float, deadline: float, fresh: bool) -> None:
+        self.token = token
+        self.host = host
+        self.data = data
+        self.limit = limit
+        self.deadline = deadline
+        self.fresh = fresh
+        self.patience = limit / 2
+        self.brief = self.repeatable = self.queued = False
+        self.wire: Wire | None = None
+        self.dialling: asyncio.Task[Any] | None = None
 
-class Wire(Forwarding):
-    """The protocol that `dial` makes: the handler behind the loop's read buffer."""
+    @property
+    def over(self) -> bool:
+        """Whether its answer is waited for no more."""
+        token = self.token
+        return token[0].over(token[1]) if type(token) is tuple else token.done()  # type: ignore[union-attr]
 
-    inner: Handler
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        super().__init__(Handler(asyncio.get_running_loop(), clock))
+class Owner(Protocol):
+    """The receiver of a connection's events; every call comes from the loop."""
+
+    max_body: int
+
+    def wire_answered(self, wire: Wire, exchange: Exchange, response: Http1Response, *, kept: bool) -> None:
+        """The answer to its request. `kept`: the connection may carry another."""
+        ...
+
+    def wire_failed(self, wire: Wire, exchange: Exchange, reason: str) -> None:
+        """Its request gets no answer, and the connection carries no other."""
+        ...
+
+    def wire_ended(self, wire: Wire) -> None:
+        """It carries no further request."""
+        ...
+
+
+class Wire(Buffered):
+    """The protocol that `dial` makes. `clock` gives seconds that pass while the machine sleeps.
+
+    `exchange` is the request under way. `opened_at`, `began_at` and `answered_at` are seconds of the clock: when it was
+    connected, a request was written, and a head came.
+    """
+
+    def __init__(self, owner: Owner, host: Host, clock: Callable[[], float]) -> None:
+        super().__init__()
         self.address = ""
+        self.host = host
+        self.exchange: Exchange | None = None
+        self.requests = 0
+        self.heard = False
+        """Whether a byte of the last request's answer came."""
+        self.usable = True
+        self._owner = owner
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._parser: AnswerParser | None = None
+        self.opened_at = self.answered_at = self.began_at = clock()
+        self._answered_by_loop = self._loop.time()
 
     async def ready(self, where: str) -> None:
         """At once: HTTP/1.1 has no greeting."""
 
+    def begin(self, exchange: Exchange) -> None:
+        """Write a request."""
+        assert self._transport is not None
+        self.requests += 1
+        self.began_at = self._clock()
+        self.exchange = exchange
+        self.heard, self._parser = False, None
+        self._transport.write(exchange.data)
+
+    def idle(self) -> float:
+        """Seconds since the last answer; infinite where the machine slept since."""
+        idle = self._clock() - self.answered_at
+        return float("inf") if idle - (self._loop.time() - self._answered_by_loop) > _SLEPT else idle
+
+    def close(self) -> None:
+        """Say goodbye, and carry no further request."""
+        if self._leave() and self._transport is not None:
+            self._transport.close()
+
     def abort(self) -> None:
-        self.inner.abort()
+        """Close at once."""
+        self._leave()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _leave(self) -> bool:
+        usable, self.usable = self.usable, False
+        if usable:
+            self._owner.wire_ended(self)
+        return usable
+
+    def answer_so_far(self) -> Http1Response | None:
+        """The answer without the rest of its body; None while its status is not known."""
+        parser = self._parser
+        if parser is None or not parser.status:
+            return None
+        return Http1Response(parser.status, bytes(parser.body[: self._owner.max_body]), parser.lines)
+
+    # -- calls of the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # of uvloop: no subclass of asyncio.Transport
+
+    def data_received(self, data: bytes) -> None:
+        exchange, parser = self.exchange, self._parser
+        if exchange is None:
+            # Unasked: it would be taken for the answer to the next request, and every answer after it for the one
+            # before.
+            self.close()
+            return
+        self.heard = True
+        if parser is None:
+            found = whole(data)
+            if found is not None:
+                status, lines, body = found
+                self._head_came()
+                self._answered(exchange, Http1Response(status, body[: self._owner.max_body], lines), kept=True)
+                return
+            parser = self._parser = AnswerParser()
+        undecided = not parser.status
+        try:
+            parser.feed(data)
+        except NoAnswer as nothing:
+            self._failed(exchange, nothing.reason)
+            self.abort()
+            return
+        if undecided and parser.status:
+            self._head_came()
+        if parser.done or parser.broken or len(parser.body) > self._owner.max_body:
+            self._answered_so_far(exchange, kept=parser.done and parser.kept)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is not None and not self._answered_so_far(exchange, kept=False):
+            self._failed(exchange, "closed")
+        self._leave()
+        self.ended.set_result(None)
+
+    def _head_came(self) -> None:
+        self.answered_at, self._answered_by_loop = self._clock(), self._loop.time()
+
+    def _answered_so_far(self, exchange: Exchange, *, kept: bool) -> bool:
+        response = self.answer_so_far()
+        if response is not None:
+            self._answered(exchange, response, kept=kept)
+        return response is not None
+
+    def _answered(self, exchange: Exchange, response: Http1Response, *, kept: bool) -> None:
+        self.exchange = self._parser = None
+        self._owner.wire_answered(self, exchange, response, kept=kept and self.usable)
+        if not kept:
+            self.close()
+
+    def _failed(self, exchange: Exchange, reason: str) -> None:
+        self.exchange = None
+        self._owner.wire_failed(self, exchange, reason)

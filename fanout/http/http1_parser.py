@@ -8,13 +8,43 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["AnswerParser", "NoAnswer"]
+__all__ = ["AnswerParser", "NoAnswer", "whole"]
 
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: ([^\r\n]*))?")
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 _END = re.compile(rb"\r?\n\r?\n")
 _NUMBER = re.compile(rb"[0-9]{1,15}")
+_USUAL = re.compile(
+    rb"HTTP/1\.1 ([2-9][0-9]{2})(?: [^\r\n]*+)?+((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n]*+)++)\r\n\r\n"
+)
+"""A final head with its lines ended and its fields named as RFC 9112 wants it."""
+
+
+def whole(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Status, field lines and body of bytes that are exactly one answer of the usual form: one head, a Content-Length,
+    as many bytes behind it, on a connection that is kept. None for all else, which `AnswerParser` reads; of these it
+    says the same, at six times the cost.
+    """
+    found = _USUAL.match(data)
+    if found is None or found[1] in (b"204", b"304"):
+        return None
+    end, fields = found.end(), found[2]
+    names = fields.lower()
+    at = names.find(b"\r\ncontent-length:")
+    if at < 0 or end > AnswerParser.MOST_HEAD or b"\r\ntransfer-encoding:" in names:
+        return None
+    length = names[at + 17 :].partition(b"\r\n")[0].strip()
+    if not _NUMBER.fullmatch(length) or names.find(b"\r\ncontent-length:", at + 17) >= 0:
+        return None
+    at = names.find(b"\r\nconnection:")
+    if at >= 0 and (
+        names[at + 13 :].partition(b"\r\n")[0].strip() != b"keep-alive" or names.find(b"\r\nconnection:", at + 13) >= 0
+    ):
+        return None
+    if len(data) - end != int(length):
+        return None
+    return int(found[1]), fields, data[end:]
 
 
 class NoAnswer(Exception):
@@ -41,7 +71,6 @@ class AnswerParser:
 
     def __init__(self) -> None:
         self.status = 0
-        self.reason = ""
         self.fields: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
         self.done = False
@@ -78,6 +107,11 @@ class AnswerParser:
         if self._left < 0 and not self._chunk:
             self.done = True
         self.broken = not self.done
+
+    @property
+    def lines(self) -> bytes:
+        """The header fields as `whole` gives them."""
+        return b"".join(b"\r\n%b: %b" % field for field in self.fields)
 
     # -- the head
 
@@ -124,7 +158,6 @@ class AnswerParser:
         if fields is None:
             raise NoAnswer("malformed", "header fields that are none")
         self.status, self.fields = status, fields
-        self.reason = (said[3] or b"").decode("latin-1")
         self._framed(said[1] == b"1")
         return True
 

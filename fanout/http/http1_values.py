@@ -1,13 +1,14 @@
-"""The settings of the HTTP/1.1 client, and its answers."""
+"""The settings of the HTTP/1.1 client, its answers, and their receiver."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Protocol
 
-from fanout.http.response import Response
+from fanout.http.response import RequestFailed, Response
 
-__all__ = ["Http1Response", "Http1Settings"]
+__all__ = ["Http1Answers", "Http1Response", "Http1Settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +35,49 @@ class Http1Settings:
 
 
 class Http1Response(Response):
-    """A complete answer over HTTP/1.1."""
+    """A complete answer over HTTP/1.1. `fields` are its header fields: by name, or as lines, each behind a CRLF, that
+    are taken apart when one is asked for."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ()
 
-    def __init__(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
-        super().__init__(status, body, b"")
-        self._fields = fields
+    def __init__(self, status: int, body: bytes, fields: Mapping[str, str] | bytes) -> None:
+        if not isinstance(fields, bytes):
+            fields = "".join(f"\r\n{name}: {value}" for name, value in fields.items()).encode("latin-1", "replace")
+        super().__init__(status, body, fields)
 
     def headers(self) -> list[tuple[str, str]]:
         """All fields in order, names in lower case."""
-        return [(name.lower(), value) for name, value in self._fields.items()]
+        pairs = (line.partition(b":") for line in self._block.split(b"\r\n")[1:])
+        return [(name.lower().decode("latin-1"), value.strip().decode("latin-1")) for name, _, value in pairs]
 
     def header(self, name: str) -> str | None:
         """The first value of the field `name`, or None."""
-        return self._fields.get(name)
+        mark = b"\r\n%b:" % name.lower().encode()
+        at = self._block.lower().find(mark)
+        if at < 0:
+            return None
+        return self._block[at + len(mark) :].partition(b"\r\n")[0].strip().decode("latin-1")
+
+
+class Http1Answers(Protocol):
+    """The receiver of the answers to requests that were started together. Each index is answered once, in a callback of
+    the loop's own: never during `Http1Client.start`, and never inside a connection."""
+
+    def answered(self, results: list[tuple[int, Response | RequestFailed]]) -> None:
+        """These have ended, in one turn of the loop.
+
+        Args:
+            results: The numbers of the requests, from 0, each with its answer, or why none will come.
+        """
+        ...
+
+    def over(self, index: int) -> bool:
+        """Whether the answer to a request is waited for no more: its connection is then closed within a tick.
+
+        Args:
+            index: The number of the request, from 0.
+
+        Returns:
+            Whether it is over.
+        """
+        ...

@@ -46,7 +46,7 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.core.codec", {"orjson"}),
     ("fanout.core", set()),
     ("fanout.errors", set()),
-    ("fanout.http", {"aiohttp", "hpack", "multidict", "orjson", "yarl"}),
+    ("fanout.http", {"hpack", "orjson"}),
     ("fanout.plugin.sealing", {"cryptography"}),
     ("fanout.plugin", set()),
     ("fanout.registry", set()),

@@ -217,9 +217,7 @@ async def test_http1_goes_through_the_tunnel_and_keeps_it(certificates: Certific
                 assert await http1(client, f"https://gateway.test:{answering.port}/") == 200
             proxy.cut()
             session: Any = client._session
-            await until(
-                lambda: not any(kept[0].is_connected() for idle in session._connector._conns.values() for kept in idle)
-            )
+            await until(lambda: not any(host.wires for host in session._hosts.values()))
             assert await http1(client, f"https://gateway.test:{answering.port}/") == 200
     assert len(proxy.heads) == 2
     assert proxy.heads[0].startswith(f"CONNECT gateway.test:{answering.port} ".encode())

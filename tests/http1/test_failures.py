@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fanout.plugin import Http1Client, Http1Settings, client_tls
-from tests.http1.failing import failure, warm
+from fanout.plugin import Http1Client, Http1Settings, RequestFailed, client_tls
+from tests.http1.failing import Results, failure, warm
 
 pytestmark = pytest.mark.anyio
 
@@ -92,9 +92,50 @@ async def test_a_refused_connection_is_not_sent(server: Any) -> None:
         assert await failure(client, f"https://127.0.0.1:{port}/") == ("no", "connect")
 
 
-async def test_an_address_that_aiohttp_refuses_is_not_sent(server: Any) -> None:
+async def test_a_url_that_is_none_is_not_sent(server: Any) -> None:
     async with server.client() as client:
-        assert await failure(client, "https:///nowhere") == ("no", "malformed")
+        for url in ("https:///nowhere", "nowhere", "ftp://localhost/", f"https://u:p@localhost:{server.port}/"):
+            assert await failure(client, url) == ("no", "malformed")
+        for target in ("/a b", "/a\r\nX: y", "/\u00e9"):
+            assert await failure(client, server.url + target) == ("no", "malformed")
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("text", ["a\r\nX-Other: b", "a\nX-Other: b", "a\rb", "a\0b"])
+async def test_a_field_that_would_be_two_is_not_sent(server: Any, text: str) -> None:
+    async with server.client() as client:
+        for headers in ({"X-A": text}, {text: "a"}, {"Host": text}):
+            with pytest.raises(RequestFailed) as caught:
+                await client.request("POST", f"{server.url}/", headers)
+            assert (caught.value.sent, caught.value.reason) == ("no", "malformed")
+        await warm(client, server)
+        with pytest.raises(ValueError, match="line end"):
+            client.start(Results(), "POST", server.url, ["/"], {}, ("X-A", [text]))
+    assert len(server.heads) == 1
+
+
+@pytest.mark.parametrize(("method", "sent"), [("GET", 2), ("POST", 1)])
+async def test_only_a_get_is_repeated_and_only_where_a_kept_connection_was_closed(
+    server: Any, method: str, sent: int
+) -> None:
+    """It is closed as the request comes, before a byte of an answer; on a new connection it is no accident."""
+    tried = 0
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        writer.transport.abort()
+
+    async with server.client() as client:
+        await warm(client, server)
+        server.say = say
+        with pytest.raises(RequestFailed) as caught:
+            await client.request(method, f"{server.url}/", {})
+        assert (caught.value.sent, caught.value.reason) == ("unknown", "closed")
+        assert tried == sent
+        with pytest.raises(RequestFailed):
+            await client.request(method, f"{server.url}/", {})
+        assert tried == sent + 1
 
 
 async def test_waiting_for_a_connection_until_the_deadline_is_not_sent(server: Any) -> None:

@@ -124,7 +124,6 @@ async def test_a_server_that_resets_what_is_used_again_costs_a_fresh_request_not
         await server.ok(head, writer)
 
     server.say = say
-    # aiohttp counts the wait for one of the four as part of connecting.
     async with server.client(connections=4, connect_timeout=60) as client:
         tasks = [client.request("POST", f"{server.url}/{n}", {}, fresh=True, timeout=60) for n in range(40)]
         assert [response.status for response in await asyncio.gather(*tasks)] == [200] * 40

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.http.http1_parser import AnswerParser, NoAnswer
+from fanout.http.http1_parser import AnswerParser, NoAnswer, whole
+from fanout.http.http1_values import Http1Response
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -69,6 +70,43 @@ def test_it_does_not_matter_how_an_answer_is_cut(whole: tuple[bytes, int, bytes,
     places = sorted({0, len(said), *(min(cut, len(said)) for cut in cuts)})
     parser = parsed(*[said[one:two] for one, two in pairwise(places)])
     assert (parser.status, bytes(parser.body), parser.kept) == (status, body, kept)
+
+
+FIELDS = st.sampled_from(
+    [b"Content-Length: 0", b"content-length:\t2 ", b"Content-Length: 2, 2", b"Content-Length: x", b"X-WNS-Status: received",
+     b"x-Content-Length: 2", b"Connection: keep-alive", b"Connection: Close", b"Connection:", b"Transfer-Encoding: chunked",
+     b"X: a\r\n folded", b"X:", b"X : a", b"no colon", b"X: \xff\0", b"X: a\rb", b"A: b\nC: d", b": x"]
+)  # fmt: skip
+LINES = st.sampled_from(
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 201", b"HTTP/1.1 204 No", b"HTTP/1.1 304 Not", b"HTTP/1.1 100 Go", b"HTTP/1.0 200 OK",
+     b"HTTP/1.1 200OK", b"HTTP/1.1 999 \xff", b"HTTP/1.1 099 Low", b"\r\nHTTP/1.1 200 OK"]
+)  # fmt: skip
+
+
+@given(LINES, st.lists(FIELDS, max_size=4), st.sampled_from([b"", b"a", b"ab", b"abc"]))
+def test_the_short_way_says_what_the_parser_says(line: bytes, fields: list[bytes], body: bytes) -> None:
+    said = b"\r\n".join((line, *fields, b"", body))
+    found = whole(said)
+    parser = AnswerParser()
+    try:
+        parser.feed(said)
+    except NoAnswer:
+        assert found is None
+        return
+    if found is not None:
+        assert (parser.done, parser.kept, parser.broken) == (True, True, False)
+        assert found[::2] == (parser.status, bytes(parser.body))
+        short, long = (Http1Response(200, b"", lines) for lines in (found[1], parser.lines))
+        assert short.headers() == long.headers()
+        assert short.header("Content-LENGTH") == long.header("content-length")
+
+
+def test_the_short_way_is_taken() -> None:
+    usual = OK + b"Content-Length: 2\r\nX-WNS-Status: received\r\nConnection: Keep-Alive\r\n\r\nab"
+    assert whole(usual) == (200, usual[15:-6], b"ab")
+    assert whole(usual[:-1]) is None
+    assert whole(usual + b"c") is None
+    assert whole(OK + b"A: " + b"b" * 32_768 + b"\r\nContent-Length: 0\r\n\r\n") is None
 
 
 @pytest.mark.parametrize(
