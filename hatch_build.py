@@ -1,4 +1,5 @@
-"""Run by hatchling while it builds: README.md as an index shows it, whose links lead to the repository instead of to files beside it."""
+"""Run by hatchling while it builds: README.md as an index shows it, whose links lead to the repository instead of to
+files beside it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ ARGUED: Mapping[str, float] = {"apns single": LIMIT, "webpush broadcast": LIMIT,
 """Scenarios of which the whole is judged alone, and may rise by so much. A single send is a run of one:
 the engine and core take more instructions, storage fewer. In return a broadcast over APNs or FCM takes less than half
 of the instructions, and one over Web Push less than three quarters. Blocks are counted with 25 deliveries over FCM and
-12 over Web Push, so a put, which many callers may share, is a large part of those of storage: they rose by a quarter."""
+12 over Web Push. A put, which many callers may share, is therefore a large part of the blocks of storage: they rose by
+a quarter."""
 _PART = 0.10
 """The share for one part of the program: of a broadcast, storage's blocks rose by 9 % for the same reason."""
 _WEIGHT = 0.03

@@ -1,7 +1,7 @@
 """Pages of the site that stand elsewhere in the repository, and links between all of them.
 
-A link is written as GitHub follows it, from file to file. The site has its own places, so each link is rewritten here. A link that leads
-to a file outside the site ends the build, as does one that leads nowhere.
+A link is written as GitHub follows it, from file to file. The site has its own places, so each link is rewritten here.
+A link that leads to a file outside the site ends the build, as does one that leads nowhere.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ _FOLDER = "secrets"
 
 _HEAD = """\
 # Made by `fanout init`. `fanout doctor` proves what stands here and pushes nothing; a running program follows changes.
-# Relative paths start at this file's folder. "${NAME}" in a value is an environment variable, "$$" a dollar sign; and any setting may come
-# from the environment alone: FANOUT_STORAGE, FANOUT_APPS__DEFAULT__TRANSPORTS__…
+# Relative paths start at this file's folder. "${NAME}" in a value is an environment variable, "$$" a dollar sign. Any
+# setting may come from the environment alone: FANOUT_STORAGE, FANOUT_APPS__DEFAULT__TRANSPORTS__…
 """
 _TAIL = """
 # The limits of its patience with gateways. These are the defaults.

@@ -1,7 +1,8 @@
-"""One HTTP/2 connection under asyncio: the codec's bytes to the transport and back, its results to the callers' futures.
+"""One HTTP/2 connection under asyncio: the codec's bytes to the transport and back, its results to the callers'
+futures.
 
-Writes are gathered and leave once per loop iteration. Deadlines, cancelled callers and PINGs are looked at by `tick`, which
-the pool calls a few times a second; nothing here sets a timer per request.
+Writes are gathered and leave once per loop iteration. `tick`, which the pool calls a few times a second, checks
+deadlines, cancelled callers and PINGs: no request has a timer of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
-from fanout.core.turns import Turns
 from fanout.http.answers import Answers, failed, hand_over, over
-from fanout.http.buffers import Buffered
 from fanout.http.codec import Codec, Requests
 from fanout.http.dial import DialFailed
 from fanout.http.frames import LAST_STREAM, ErrorCode
+from fanout.http.reading import SlicedReading
 from fanout.http.settings import PoolSettings, PoolStats
 from fanout.http.tls import alert_of
 from fanout.http.upkeep import Health, Heartbeat, Marks
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FULL", "Connection", "Owner"]
 
-_SLICE = 4096
-"""Bytes that are looked at in one turn of the loop: some eighty answers with an id in their headers."""
 _GATHERED = 8192
 """Bytes that are worth a write of their own while more answers, and so more requests, come in the next turn."""
 FULL = 512
-"""Pieces gathered for writing that are written before the iteration of the loop ends: about 16 KB, a full TLS record, so that
-the gateway has something to do while the rest is made."""
-_UNREAD = 262_144
-"""Bytes that may lie unread before the transport is asked to wait."""
+"""Pieces gathered for writing that are written before the iteration of the loop ends: about 16 KB, a full TLS record,
+so that the gateway has something to do while the rest is made."""
 _PATIENCE = 1.0
 """Seconds that a request must have been out before its timeout tells anything about its connection."""
 _FRESH = 1.0
@@ -64,9 +60,12 @@ class Owner(Protocol):
         ...
 
 
-class Connection(Buffered):
-    """`limit` is how many requests may be in flight now (0 while writing is paused, and for good once draining); `nominal` is
-    the same without such pauses. `opened` resolves to "" at the gateway's first SETTINGS, else to the reason why it never came.
+class Connection(SlicedReading):
+    """One connection of a pool.
+
+    `limit` is the number of requests that may be in flight now: 0 while writing is paused, and for good once draining.
+    `nominal` is the same number without such pauses. `opened` resolves to "" at the gateway's first SETTINGS, otherwise
+    to the reason for which they never came.
     """
 
     def __init__(
@@ -86,20 +85,14 @@ class Connection(Buffered):
         self._stats = stats
         self._rng = rng
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._marks = Marks(first_stream)
         self._heartbeat = Heartbeat(settings, clock())
-        self._heard = False
         self._answerable = first_stream
         self._answered = 0  # the next stream's id at the last answer since the last tick; 0 without one
         self._served = first_stream  # every stream below was opened before an answer came
         self._served_at = clock()  # an answer came at this moment or later
         self._ticked_at = self._served_at
         self._paused = False
-        self._unread = bytearray()
-        self._turns = Turns.on(self._loop)
-        self._choked = False
         self.alone = settings.first_alone
         self.codec = Codec(max_body=settings.max_body, first_stream=first_stream, name=name)
         self.deadlines: dict[int, float] = {}
@@ -132,31 +125,6 @@ class Connection(Buffered):
             return  # `dial` gives it up; to a server of HTTP/1.1 the preface would be a malformed request
         self.codec.start()
         self.flush()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard = True
-        if not self._unread and len(data) <= _SLICE and not self._turns.reading:
-            self._receive(data)
-            return
-        # A thousand answers at once would keep the loop, and everything else in it, for tens of milliseconds.
-        if not self._unread:
-            self._turns.add(self._loop, self._read_on, reads=True)
-        self._unread += data
-        if len(self._unread) > _UNREAD and self._transport is not None and not self._choked:
-            self._choked = True
-            self._transport.pause_reading()
-
-    def _read_on(self) -> bool:
-        """The next slice of the bytes that have arrived; whether there is more."""
-        unread = self._unread
-        piece = bytes(unread[:_SLICE])
-        del unread[:_SLICE]
-        if self._choked and len(unread) < _UNREAD // 2 and self._transport is not None:
-            self._choked = False
-            self._transport.resume_reading()
-        if piece:
-            self._receive(piece)
-        return bool(self._unread)
 
     def _receive(self, data: bytes) -> None:
         codec = self.codec
@@ -228,7 +196,8 @@ class Connection(Buffered):
         self.write()
 
     def start_run(self, tokens: Sequence[tuple[Answers, int]], requests: Requests) -> None:
-        """Send requests of a run, for which there is room. Over an idle connection they leave at once, else when enough is gathered."""
+        """Send requests of a run, for which there is room. Over an idle connection they leave at once, otherwise when
+        enough is gathered."""
         idle = not self.codec.streams
         self.codec.start_run(tokens, requests)
         if idle or len(self.codec.out) > FULL:
@@ -267,7 +236,8 @@ class Connection(Buffered):
         return self.codec.next_stream > _FEW_IDS
 
     def tick(self, now: float) -> bool:
-        """Look at deadlines, cancelled callers and the peer's silence; whether requests were sent since the last tick."""
+        """Check deadlines, cancelled callers and the peer's silence; whether requests were sent since the last
+        tick."""
         if self.codec.closed:
             if self.closing_at is not None and now - self.closing_at >= 2.0 and self._transport is not None:
                 self._transport.abort()  # the peer does not finish the TLS shutdown

@@ -18,7 +18,7 @@ from fanout.http.frames import ErrorCode
 from fanout.http.hpack_encoder import Head
 from fanout.http.names import NameWatch
 from fanout.http.response import RequestFailed, Response
-from fanout.http.retiring import ageing, useless
+from fanout.http.retiring import ageing, all_ended, idle, useless
 from fanout.http.settings import PoolSettings, PoolStats, figures_of
 from fanout.http.tls import alert_of
 from fanout.http.upkeep import AT_ONCE, GAP, STALL, Reconnect, wants_connection
@@ -31,11 +31,20 @@ class H2Pool:
     """HTTP/2 connections to one origin.
 
     Opened and closed as an async context manager, in a running loop; no connection is made before the first request. A
-    connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to hear the answers it owes.
+    connection leaves the pool at its GOAWAY, loss, age or fault, is replaced, and goes on only to read the answers that
+    are due.
 
-    `url` is `https://host[:port]` (`http://` speaks HTTP/2 in the clear, for tests). `ssl_context` is made by `client_tls`.
-    `settings` are limits and times. `clock` gives monotonic seconds, `rng` jitter. `resolver` finds the addresses of the host anew for each connect. `egress` says through which proxy connections go: to the gateway by
-    its name, and to an address of it where a `resolver` is given, which judges. Raises `ValueError` for a URL that is not an origin.
+    Args:
+        url: `https://host[:port]`; `http://` speaks HTTP/2 in the clear, for tests.
+        ssl_context: Made by `client_tls`; None for `http://`.
+        settings: Limits and times.
+        clock: Gives monotonic seconds.
+        rng: Draws jitter.
+        resolver: Finds the addresses of the host anew for each connect.
+        egress: The proxy of connections. It is told the gateway's name, and an address where a `resolver` is given.
+
+    Raises:
+        ValueError: The URL is no origin, or has an `ssl_context` that does not fit it.
     """
 
     def __init__(
@@ -96,16 +105,7 @@ class H2Pool:
             connection.close()
         if tasks:
             await asyncio.wait(tasks)
-        ended = [connection.ended for connection in connections]
-        if ended:
-            _, late = await asyncio.wait(ended, timeout=1.0)
-            if late:
-                for connection in connections:
-                    connection.abort()
-                await asyncio.wait(late, timeout=1.0)
-        # A transport closes its socket in the iteration after it was aborted; a connect that was cut short leaves one too.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await all_ended(connections)
 
     # -- requests
 
@@ -126,7 +126,8 @@ class H2Pool:
         return streams + len(self._room)
 
     def figures(self) -> dict[str, int]:
-        """Connections that take requests and requests under way, now, and the counts of `stats`, `failed` in one sum."""
+        """Connections that take requests and requests under way, now, and the counts of `stats`, with `failed` as one
+        sum."""
         return figures_of(self.stats, len(self._ready), self.in_flight)
 
     def capacity(self) -> int:
@@ -273,7 +274,8 @@ class H2Pool:
     def _refuse(self, future: asyncio.Future[Response], reason: str) -> None:
         if not future.done():
             self.stats.count_failed(reason)
-            # Where there are connections, a request waited for a stream among our own; else the gateway let none come about.
+            # Where there are connections, a request waited for a stream among our own; otherwise the gateway allowed
+            # no connection.
             own = not self._open or reason == "overload" or (reason == "timeout" and bool(self._ready))
             future.set_exception(RequestFailed("no", reason, own=own, connected=False))
 
@@ -365,7 +367,8 @@ class H2Pool:
             self._connecting.add_done_callback(self._connected)
 
     def _doubt(self) -> bool:
-        """The machine slept since the last tick: every idle connection is to be proven before it is used. Whether one is."""
+        """The machine slept since the last tick: every idle connection is to be proven before it is used. Whether there
+        is one."""
         self._ticked_at = self._clock()
         for connection in self._ready:
             connection.doubt()
@@ -407,7 +410,8 @@ class H2Pool:
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A resolver that raises something else than OSError is its author's bug; requests must not wait for it for ever.
+            # A resolver that raises another error than OSError is its author's bug; requests must not wait for it for
+            # ever.
             self.stats.last_trouble = f"connecting failed with {type(error).__name__}"
             self._reconnect.refused(self._clock(), self._rng, "connect")
             self._fail_waiting("connect")
@@ -423,8 +427,8 @@ class H2Pool:
             self._doubt()
         self._ticked_at = now
         if stalled:
-            # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came meanwhile
-            # go first, or every one of them would count as late.
+            # The process was stopped or its loop blocked. uvloop runs timers before it reads: the answers that came
+            # meanwhile go first, or every one of them would count as late.
             return
         self._room.drop_late(now, self._ready)
         used = [connection.tick(now) for connection in (*self._ready, *self._draining)]
@@ -433,13 +437,8 @@ class H2Pool:
         self._drop_useless(now)
         if self._room:
             self._pump()
-        self._close_idle(now)
+        for connection in idle(self._ready, now, self._settings.idle_close):
+            self._retire(connection)
         if self._egress is direct:
             self._names.look(now, self._ready)
         self._consider()
-
-    def _close_idle(self, now: float) -> None:
-        after = self._settings.idle_close
-        if after is not None:
-            for connection in [c for c in self._ready if not c.codec.streams and c.silence(now) >= after]:
-                self._retire(connection)

@@ -1,12 +1,14 @@
-"""Which connections a pool replaces: for their age, and because they answer nothing. Pure."""
+"""The end of connections: those that a pool replaces, for their age or because they answer nothing, and the wait until
+closed ones have ended."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 from fanout.http.connection import Connection
 
-__all__ = ["ageing", "useless"]
+__all__ = ["ageing", "all_ended", "idle", "useless"]
 
 _DNS_MISSES = 3
 """Looks in a row without a connection's address before it is replaced: large services answer with changing subsets."""
@@ -30,3 +32,24 @@ def useless(ready: Sequence[Connection], now: float, patience: float) -> Iterato
             yield connection, "a connection answered no request in time and was replaced"
         elif connection.shut_at is not None and now - connection.shut_at >= patience:
             yield connection, "the gateway allowed no requests on a connection (SETTINGS_MAX_CONCURRENT_STREAMS 0)"
+
+
+def idle(ready: Sequence[Connection], now: float, after: float | None) -> Sequence[Connection]:
+    """The connections without a request under way that have been silent for `after` seconds; None: no connection."""
+    if after is None:
+        return ()
+    return [each for each in ready if not each.codec.streams and each.silence(now) >= after]
+
+
+async def all_ended(connections: Sequence[Connection]) -> None:
+    """Return when these connections, which are closed, have closed their sockets. After a second they are aborted."""
+    ended = [connection.ended for connection in connections]
+    if ended:
+        _, late = await asyncio.wait(ended, timeout=1.0)
+        if late:
+            for connection in connections:
+                connection.abort()
+            await asyncio.wait(late, timeout=1.0)
+    # A transport closes its socket in the iteration after it was aborted; a connect that was cut short leaves one too.
+    for _ in range(3):
+        await asyncio.sleep(0)

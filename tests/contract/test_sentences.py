@@ -123,3 +123,48 @@ def test_pronouns_within_sentences_become_fewer(folder: str) -> None:
 def test_the_rule_finds_a_pronoun_and_leaves_a_question(text: str, wrong: bool) -> None:
     assert bool(subjects(text)) is wrong
     assert bool([*subjects(next(prose(f'"""{text}"""'))[1])]) is wrong
+
+
+# -- length
+
+COLUMNS = 120
+_FOR_A_TOOL = re.compile(r"#.*\b(?:noqa|type: ignore|pyright|fmt)\b|^\s*\|")
+
+
+def too_long(source: str) -> list[int]:
+    """The lines of docstrings and of comments that end behind column 120, by their numbers. Rows of a table, and
+    comments to a tool, may be longer; code is the formatter's affair."""
+    lines = source.splitlines()
+    long = {number for number, line in enumerate(lines, 1) if len(line) > COLUMNS and not _FOR_A_TOOL.search(line)}
+    if not long:
+        return []
+    text = {
+        number
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    return sorted(number for number in long if number in text or _COMMENT.match(lines[number - 1]))
+
+
+def test_a_line_of_prose_in_the_code_ends_by_column_120() -> None:
+    files = [ROOT / "hatch_build.py", *SOURCES, *(ROOT / "docs").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    assert not {
+        f"{file.relative_to(ROOT)}:{number}" for file in files for number in too_long(file.read_text(encoding="utf-8"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "long"),
+    [
+        ('"""{}"""', True),
+        ("# {}", True),
+        ("x = 1  # {}", True),
+        ("x = 1  # noqa: ARG001 {}", False),
+        ('x = "{}"', False),
+        ('"""Words:\n\n| {} |\n"""', False),
+    ],
+)
+def test_the_rule_finds_a_long_line_of_prose(line: str, long: bool) -> None:
+    assert bool(too_long(line.format("word " * 24))) is long
+    assert not too_long(line.format("word"))

@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test runs on every storage. On PostgreSQL, which takes ten times as long as SQLite, a table of arguments has
-    one row: what its other rows decide is decided above the storage."""
+    """Every test runs on every storage. On PostgreSQL, which takes ten times as long as SQLite, a table of arguments
+    has one row: the decisions of its other rows are made above the storage."""
     seen: set[object] = set()
     for item in items:
         if _HERE not in item.path.parents or not hasattr(item, "callspec"):

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 class Busy:
-    """The first send is answered when the test says so: the gateway is busy, as no other says. Each other is accepted."""
+    """The first send is answered when the test says so: the gateway is busy, as no other answer says. Each other send
+    is accepted."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()

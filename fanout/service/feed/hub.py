@@ -1,4 +1,5 @@
-"""All open event streams of a process: one look at storage for all of them, and only those woken whose feeds have changed."""
+"""All open event streams of a process: one look at storage for all of them, and only those woken whose feeds have
+changed."""
 
 from __future__ import annotations
 
@@ -7,20 +8,21 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any
 
 from fanout.core.counts import Counts
 from fanout.core.cursor import Cursor, topics_digest
-from fanout.core.feed import FeedItem, FeedPage, Subscription, Touched, user_digest
+from fanout.core.feed import FeedItem, FeedPage, Touched, user_digest
 from fanout.engine.reads import Reads
 from fanout.errors import FanoutError
 from fanout.plugin import Clock
 from fanout.service.feed.behind import fresh, read_behind
 from fanout.service.feed.errors import FeedError
+from fanout.service.feed.rights import Authenticates, refusal, subscription_state
 from fanout.service.feed.settings import FeedSettings
 from fanout.service.feed.streams import BEAT, EventStream, event_bytes, item_json
 
-__all__ = ["Authenticates", "Hub"]
+__all__ = ["Hub"]
 
 _log = logging.getLogger("fanout.service")
 
@@ -30,18 +32,8 @@ _READS = 32
 """Streams whose changes are read at once: of a broadcast, the storage's thread gets to its writes in between."""
 _SLICE = 100
 """Streams that are woken before the loop turns."""
-_REREAD = 60.0
-"""Seconds after which a stream's subscription is read again, though nothing says that it has changed."""
 _SCANS = 1.0
 """Seconds between two looks at which streams want a sign of life."""
-
-
-class Authenticates(Protocol):
-    """The authenticator, which also says whether a token is still good."""
-
-    async def authenticate(self, request: Any, /) -> Any:
-        """Raises an error with a `status` when it is not."""
-        ...
 
 
 class Hub:
@@ -107,7 +99,8 @@ class Hub:
     # -- streams
 
     def check_room(self, app: str, user: str) -> None:
-        """Raise `FeedError` 429 where there are too many streams already, or the service ends; `PartAbsent` without a feed."""
+        """Raise `FeedError` 429 where there are too many streams already, or the service ends; `PartAbsent` without a
+        feed."""
         _ = self._reads.feed
         if self._ended:
             raise FeedError(429, "ending", "The service is about to end: connect again in a moment.")
@@ -191,7 +184,8 @@ class Hub:
             await self._tell_all(app, alone, touched)
 
     async def _forget(self) -> None:
-        """Storage stands on another database than before: where streams stand there is not known, and each reader is told to begin anew."""
+        """Storage has another database than before, in which the positions of streams are not known: each reader is
+        told to begin anew."""
         self._database = await self._reads.feed.identity()
         self._incarnation = self._reads.incarnation
         self._seen = self._seq = -1
@@ -397,7 +391,7 @@ class Hub:
         """Whether its caller and its subscription are still good, even while changes go through it."""
         try:
             stream.checked_at = self._clock.monotonic()
-            refused = await self._refused(stream)
+            refused = await refusal(self.authenticator, stream)
             if refused:
                 self._say(stream, event_bytes("unauthorized", {"message": refused}), last=True)
             else:
@@ -405,38 +399,15 @@ class Hub:
         finally:
             stream.checking = False
 
-    async def _refused(self, stream: EventStream) -> str:
-        """Why the caller's credential is good no more; "" while it is, or while that is unknown."""
-        if self.authenticator is None:
-            return ""
-        try:
-            await self.authenticator.authenticate(stream.credentials)
-        except FanoutError as error:
-            return str(error) if getattr(error, "status", 503) in (401, 403) else ""
-        return ""
-
     async def _check_subscription(self, stream: EventStream) -> None:
-        """Tell a device when its subscription is about to end. When it has ended, the stream ends too, after the event that says so."""
-        subscription, now = stream.subscription, self._clock.monotonic()
-        if subscription is None:
-            return
-        state = self._state(subscription)
-        if stream.state and (state != stream.state or now - stream.read_at >= _REREAD):
-            # It may have been renewed since, or ended by another device or process.
-            stream.read_at = now
-            found = await self._reads.feed.subscription(stream.app, subscription.unsid)
-            if found is None or found.user != stream.user or found.endpoint_state in ("removed", "replaced"):
-                state = "ended"
-            else:
-                subscription = stream.subscription = found
-                state = self._state(found)
-        if state not in (stream.state or "active"):
-            data = {"id": subscription.id, "state": state, "expires_at": subscription.expires_at}
+        """Tell a device when its subscription is about to end. When it has ended, the stream ends too, after the event
+        that says so."""
+        monotonic, now = self._clock.monotonic(), self._clock.now()
+        state = await subscription_state(self._reads.feed, stream, monotonic, now, self._settings.warning)
+        if stream.subscription is not None and state not in (stream.state or "active"):
+            data = {"id": stream.subscription.id, "state": state, "expires_at": stream.subscription.expires_at}
             self._say(stream, event_bytes("subscription", data), last=state in ("expired", "ended"))
         stream.state = state
-
-    def _state(self, subscription: Subscription) -> str:
-        return subscription.state(self._clock.now(), self._settings.warning)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guard(coroutine))

@@ -29,7 +29,8 @@ _BY_CODE: dict[int, Kind] = {
     apsw.SQLITE_READONLY_DBMOVED: Kind.FATAL,
     **dict.fromkeys(
         (
-            apsw.SQLITE_IOERR_WRITE,  # the transaction is rolled back, and its log frames lack the end that makes them valid
+            # The transaction is rolled back, and its log frames lack the end that makes them valid.
+            apsw.SQLITE_IOERR_WRITE,
             apsw.SQLITE_IOERR_READ,
             apsw.SQLITE_IOERR_FSTAT,
             apsw.SQLITE_IOERR_ACCESS,

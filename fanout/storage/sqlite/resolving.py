@@ -15,7 +15,8 @@ __all__ = ["resolve"]
 
 _ROW = (
     *("e.id", "e.address", "e.kind", "e.grp"),
-    "CAST(round(e.registered_at * 1000) AS INTEGER)",  # SQLite writes a float as text four times as slowly as an integer
+    # SQLite writes a float as text four times as slowly as an integer.
+    "CAST(round(e.registered_at * 1000) AS INTEGER)",
     *("e.generation", "e.state"),
 )
 
