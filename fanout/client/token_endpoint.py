@@ -135,8 +135,8 @@ class TokenEndpoint:
                 body += piece
                 if len(body) > _LIMIT:
                     raise TokenUnavailable(f"The token endpoint's answer is over {_LIMIT} bytes.")
-            header = response.headers.get("Retry-After")
-            after = None if header is None else parse_retry_after(header, time.time(), response.headers.get("Date"))
+            said = response.headers
+            after = parse_retry_after(said.get("Retry-After"), time.time(), said.get("Date"))
             return response.status, after, bytes(body)
 
 

@@ -297,5 +297,5 @@ async def _refusal(answer: aiohttp.ClientResponse, method: str, path: str) -> Se
         code=code,
         reason=str(inner.get("code", "")) if isinstance(inner, dict) else "",
         request_id=answer.headers.get("request-id", ""),
-        retry_after=None if after is None else parse_retry_after(after, time.time(), answer.headers.get("date")),
+        retry_after=parse_retry_after(after, time.time(), answer.headers.get("date")),
     )

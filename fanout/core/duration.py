@@ -41,19 +41,21 @@ def parse_when(text: str, now: float) -> float:
     return moment.timestamp()
 
 
-def parse_retry_after(value: str, now: float, date: str | None = None) -> float | None:
+def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
     """Seconds to wait by a `Retry-After` header (RFC 9110, section 10.2.3): a number or an HTTP date.
 
     A past date is 0. A number too large to be meant is returned as it is: the policy caps it.
 
     Args:
-        value: The field's value.
+        value: The field's value; None where the answer has no such field.
         now: The present time, in UNIX seconds: a date is so long after it where there is no `date`.
         date: The same answer's own `Date` header, which is used instead of our clock; None where the answer has none.
 
     Returns:
         Seconds; None where the value is neither a number nor a date.
     """
+    if value is None:
+        return None
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
         return float(value)

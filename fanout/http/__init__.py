@@ -1,12 +1,13 @@
 """The push HTTP client: HTTP/2 over TLS, made for many small requests to one gateway.
 
-`H2Pool` is the door. Underneath, `connection` moves bytes under asyncio, and `codec` with `inbound`, `states`,
-`sending`, `frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the pool's decisions,
-`waiting` the requests that wait for a connection, `answers` how runs hear of theirs, and `retiring` which connections
-are replaced. `Http1Client` does the same over HTTP/1.1 (`http1_session` holds its decisions, `http1_connection` the
-connections to a host, `http1_parser` reads answers). Both connect by `dial` (`race`: attempts overlap; `proxy`: the tunnel) and read by
-`buffers`. `HostGuard` and `GuardedResolver` judge addresses that clients supplied, and `TokenSource` with
-`fetch_token` keeps OAuth tokens. Every package above core may import this one; it imports core and errors.
+`H2Pool` is the entry. Underneath, `connection` moves bytes under asyncio (`reading`: in slices), and `codec` with
+`inbound`, `states`, `sending`, `frames`, `hpack_encoder` and `response` is HTTP/2 without I/O; `upkeep` holds the
+pool's decisions, `waiting` the requests that wait for a connection, `answers` the results of runs, and `retiring` the
+connections that are replaced. `Http1Client` does the same over HTTP/1.1 (`http1_session` holds its decisions,
+`http1_connection` the connections to a host, `http1_parser` reads answers). Both connect by `dial` (`race`: attempts
+overlap; `proxy`: the tunnel) and read by `buffers`. `HostGuard` and `GuardedResolver` judge addresses that clients
+supplied, and `TokenSource` with `fetch_token` keeps OAuth tokens. Every package above core may import this one; it
+imports core and errors.
 """
 
 from __future__ import annotations

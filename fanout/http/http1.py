@@ -78,8 +78,10 @@ class Http1Client:
         fresh: bool = False,
         patience: float | None = None,
     ) -> Response:
-        """One request, tried once; a GET a second time where a kept connection turns out to be closed. An answer whose body breaks off is returned with the part that came: its status says
-        whether a push was taken, and the rest is dropped with the connection.
+        """One request, tried once; a GET a second time where a kept connection turns out to be closed.
+
+        An answer whose body breaks off is returned with the part that came: its status says whether a push was taken,
+        and the rest is dropped with the connection.
 
         Args:
             method: The method, such as `POST`.

@@ -348,7 +348,8 @@ class Session:
             exchange.wire.abort()
 
     def _end(self, exchange: Exchange, reason: str) -> None:
-        """No more of an answer is waited for: the deadline passed, or the client is closed. The part that has come counts."""
+        """No more of an answer is waited for: the deadline passed, or the client is closed. The part that has come
+        counts."""
         wire, queued = exchange.wire, exchange.queued
         response = wire.answer_so_far() if wire is not None else None
         if response is not None:

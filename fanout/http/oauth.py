@@ -80,8 +80,7 @@ def read_token(response: Response, *, now: float) -> Fetched:
     values = json_object(response.body)
     error = values.get("error")
     if status == 429 or status >= 500 or (status != 200 and error in _TROUBLES):
-        retry_after = response.header("retry-after")
-        after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
+        after = parse_retry_after(response.header("retry-after"), now, response.header("date"))
         raise TokenError("unavailable", f"The token endpoint answered {status}{_why(values)}.", after)
     if status != 200 and error and isinstance(error, str | dict):
         raise TokenError("misconfigured", f"The token endpoint refused the credential ({status}{_why(values)}).")

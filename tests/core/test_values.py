@@ -82,6 +82,7 @@ def test_when() -> None:
         ("120", 120),
         (" 0 ", 0),
         ("-1", None),
+        (None, None),
         ("soon", None),
         ("", None),
         ("1" * 14, float("1" * 14)),
@@ -92,7 +93,7 @@ def test_when() -> None:
         ("Fri, 01 Jan 2027 00:01:00 GMT", 60),
     ],
 )
-def test_retry_after(value: str, seconds: float | None) -> None:
+def test_retry_after(value: str | None, seconds: float | None) -> None:
     now = datetime(2027, 1, 1, tzinfo=UTC).timestamp()
 
     assert parse_retry_after(value, now) == seconds

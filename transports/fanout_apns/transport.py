@@ -193,7 +193,7 @@ class ApnsTransport:
         generation = generation or self._generation  # a request from before the first token has waited for this one
         reason, since = parse_body(response.body)
         retry_after, date, now = response.header("retry-after"), response.header("date"), self._context.clock.now()
-        after = parse_retry_after(retry_after, now, date) if retry_after is not None else None
+        after = parse_retry_after(retry_after, now, date)
         answer = Answer(response.status, reason, by_our_clock(since, date, now), after)
         return self._act(*of_answer(answer, own_topic=message.headers.own_topic), generation)
 

@@ -288,9 +288,8 @@ class FcmTransport:
         after = None
         # Decoding headers costs more than all the rest of an answer.
         if response.status == 429 or response.status >= 500:
-            retry_after = response.header("retry-after")
-            now = self._context.clock.now()
-            after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
+            fields = dict(response.headers())
+            after = parse_retry_after(fields.get("retry-after"), self._context.clock.now(), fields.get("date"))
         return Answer.parse(response.status, response.body, after=after, attempt=attempt)
 
     async def _adopt(self, token: Token | None, *, refused: Token | None = None) -> Token:

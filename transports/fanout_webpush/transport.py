@@ -333,9 +333,7 @@ class WebPushTransport:
                 host.vendor,
                 response.status,
                 code,
-                parse_retry_after(retry_after, self._now(), response.header("date"))
-                if retry_after is not None
-                else None,
+                parse_retry_after(retry_after, self._now(), response.header("date") if retry_after else None),
                 delivery.attempt,
                 "" if code or response.status < 300 else text_of(response.status, response.body),
             )

@@ -168,8 +168,7 @@ def _status_word(*statuses: str | None) -> str:
 
 def _after(response: Response, now: float) -> float | None:
     for name in ("retry-after", "x-wns-continue-after"):  # the second is of an older page, in seconds
-        retry_after = response.header(name)
-        after = parse_retry_after(retry_after, now, response.header("date")) if retry_after is not None else None
+        after = parse_retry_after(response.header(name), now, response.header("date"))
         if after is not None:
             return after
     return None
