@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from base64 import b64encode
-from collections.abc import Mapping
+from binascii import b2a_base64
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from fanout.plugin import (
     Delivery,
     Diagnosis,
     GuardedResolver,
+    GuardedUrl,
     HostGuard,
     HostRefused,
     Http1Client,
@@ -27,6 +29,8 @@ from fanout.plugin import (
     Rejected,
     RequestFailed,
     Resolver,
+    Response,
+    Run,
     Token,
     TokenError,
     TokenSource,
@@ -60,6 +64,8 @@ class WnsTransport:
         self._clients: dict[Path, Http1Client] = {}  # of hosts with an authority of their own
         self._token_client: Http1Client | None = None
         self._tokens: TokenSource | None = None
+        self._refused: Token | None = None
+        """The token that WNS did not know in a run."""
         self._complained = False
 
     def __repr__(self) -> str:
@@ -146,27 +152,21 @@ class WnsTransport:
             channel = self._guard.check(delivery.address)
         except HostRefused as refused:
             return Rejected(f"address refused ({refused.reason})")
-        entry = self._guard.entry(channel.host, channel.port) if self._guard.named and not gateway else None
-        if entry is not None and entry.ca_file is not None:
-            client = self._clients[entry.ca_file]
-        asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
+        client = self._client_of(client, channel)
         begun = self._monotonic()
         token = tokens.current()
         tried: Token | None = None
+        if token is self._refused:
+            tried, token = token, None
         while True:
             if token is None:
                 found = await self._token(tokens, tried, self._patience(begun))
                 if not isinstance(found, Token):
                     return found
                 token = found
-            headers = dict(message.headers if delivery.ttl > 0 else message.now_or_never)
-            headers["Authorization"] = f"Bearer {token.text}"
-            headers["X-WNS-TTL"] = str(delivery.ttl)
-            headers["MS-CV"] = _correlation(delivery)
-            url = channel.url
-            if gateway:
-                headers["Host"] = channel.authority
-                url = f"{gateway}{channel.target}"
+            headers = self._headers(message, token, delivery.ttl, channel)
+            headers["MS-CV"] = _correlation(delivery.id, delivery.attempt)
+            url = f"{gateway or channel.origin}{channel.target}"
             try:
                 response = await client.request(
                     "POST", url, headers, message.body, fresh=delivery.fresh, patience=self._patience(begun)
@@ -176,13 +176,32 @@ class WnsTransport:
             if response.status == 401 and tried is None:
                 tried, token = token, None
                 continue
-            if response.status == 200 and not asked and response.header("X-WNS-Status") == "received":
-                return ACCEPTED
-            answer = read(response, self._context.clock.now())
-            if answer.status == 405 and not self._complained:
-                self._complained = True
-                _log.error("%s/%s: WNS answers 405 to POST; something between changes requests.", *self._names())
-            return of_answer(answer)
+            return self._judged(message, response)
+
+    def start(self, run: Run) -> Sequence[int]:
+        """Send a run over the host's idle connections; a delivery that has to wait, for a token too, is for `send`."""
+        message, client, tokens = run.message, self._client, self._tokens
+        assert isinstance(message, WnsMessage)
+        token = None if tokens is None else tokens.current()
+        if client is None or token is None or token is self._refused:
+            return range(len(run))
+        try:
+            channels = [self._guard.check(address) for address in run.addresses]
+        except HostRefused:
+            return range(len(run))  # `send` says of each whether it is refused
+        channel = channels[0]
+        if any(each[:2] != channel[:2] for each in channels):
+            return range(len(run))
+        return self._client_of(client, channel).start(
+            _Answers(run, partial(self._answer, message, token)),
+            "POST",
+            self._settings.gateway or channel.origin,
+            [each.target for each in channels],
+            self._headers(message, token, run.ttl, channel),
+            ("MS-CV", [_correlation(each.decode(), run.attempt) for each in run.ids()]),
+            message.body,
+            fresh=run.fresh,
+        )
 
     def ways(self) -> dict[str, str]:
         """By which way the token endpoint and the channels' hosts are reached."""
@@ -213,6 +232,40 @@ class WnsTransport:
 
     # -- inside
 
+    def _client_of(self, usual: Http1Client, channel: GuardedUrl) -> Http1Client:
+        """The client of a channel's host, which may have an authority of its own."""
+        named = self._guard.named and not self._settings.gateway
+        entry = self._guard.entry(channel.host, channel.port) if named else None
+        return usual if entry is None or entry.ca_file is None else self._clients[entry.ca_file]
+
+    def _headers(self, message: WnsMessage, token: Token, ttl: int, channel: GuardedUrl) -> dict[str, str]:
+        """The header fields that deliveries of a run share."""
+        headers = dict(message.headers if ttl > 0 else message.now_or_never)
+        headers["Authorization"] = f"Bearer {token.text}"
+        headers["X-WNS-TTL"] = str(ttl)
+        if self._settings.gateway:
+            headers["Host"] = channel.authority
+        return headers
+
+    def _judged(self, message: WnsMessage, response: Response) -> Outcome:
+        asked = "X-WNS-RequestForStatus" in message.headers  # then the answer has more to say
+        if response.status == 200 and not asked and response.header("x-wns-status") == "received":
+            return ACCEPTED
+        answer = read(response, self._context.clock.now())
+        if answer.status == 405 and not self._complained:
+            self._complained = True
+            _log.error("%s/%s: WNS answers 405 to POST; something between changes requests.", *self._names())
+        return of_answer(answer)
+
+    def _answer(self, message: WnsMessage, token: Token, result: Response | RequestFailed) -> Outcome | None:
+        """The outcome of a delivery of a run; None where it is to be sent again, with another token."""
+        if isinstance(result, RequestFailed):
+            return of_failure(result)
+        if result.status == 401:
+            self._refused = token
+            return None
+        return self._judged(message, result)
+
     def _patience(self, begun: float) -> float:
         """For how many seconds more an attempt may wait here, for a token or a connection. WNS has the whole deadline
         after that."""
@@ -229,8 +282,25 @@ class WnsTransport:
         return self._context.app, self._context.binding
 
 
-def _correlation(delivery: Delivery) -> str:
+class _Answers:
+    """The receiver of the answers to a run's requests."""
+
+    def __init__(self, run: Run, judge: Callable[[Response | RequestFailed], Outcome | None]) -> None:
+        self._run = run
+        self._judge = judge
+        self.over = run.over
+
+    def answered(self, results: list[tuple[int, Response | RequestFailed]]) -> None:
+        """See `Http1Client.start`."""
+        outcomes = [(index, self._judge(result)) for index, result in results]
+        self._run.accept([index for index, outcome in outcomes if outcome is ACCEPTED])
+        for index, outcome in outcomes:
+            if outcome is not ACCEPTED:
+                self._run.answer(index, outcome)
+
+
+def _correlation(delivery: str, attempt: int) -> str:
     """`MS-CV`: a base of 128 bits in 22 characters of base64, which is the delivery id, and the attempt behind a
     dot."""
-    base = b64encode(bytes.fromhex(delivery.id.replace("-", ""))).decode()
-    return f"{base[:22]}.{delivery.attempt}"
+    base = b2a_base64(bytes.fromhex(delivery.replace("-", "")), newline=False).decode()
+    return f"{base[:22]}.{attempt}"

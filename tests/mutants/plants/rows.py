@@ -52,7 +52,7 @@ PLANTS = [
     Plant(
         "row 27: WNS is told a day",
         "transports/fanout_wns/transport.py",
-        'headers["X-WNS-TTL"] = str(delivery.ttl)',
+        'headers["X-WNS-TTL"] = str(ttl)',
         'headers["X-WNS-TTL"] = str(86_400)',
         "tests/faults/test_time.py -k row_27 --short-rows",
     ),
