@@ -51,7 +51,7 @@ class Push(NamedTuple):
 
     delivery: str
     address: str
-    notification: str
+    notification: str = ""
 
 
 @dataclass(frozen=True, slots=True)
