@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,9 +145,8 @@ async def _serve(
     dedicate_process()
     async with AsyncExitStack() as stack:
         service = await entered(stack, app.state.service)
-        url = await stack.enter_async_context(
-            serving(app, host, port, lambda: service.limits, proxies=lambda: service.edge.proxies, tls=secured)
-        )
+        served = partial(serving, app, host, port, tls=secured, unreadable=service.unreadable)
+        url = await stack.enter_async_context(served(lambda: service.limits, proxies=lambda: service.edge.proxies))
         stack.push_async_callback(service.drain)  # first of all when it ends: streams would hold up the server
         exporter = None
         if listen is not None or world is not None:

@@ -24,6 +24,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "media": "Content-Type or Content-Encoding is not supported.",
         "headers": "The headers are too many or too large.",
         "coding": "Transfer-Encoding must be chunked, or be left out.",
+        "version": "The request is in a version of HTTP that is not spoken here.",
         # the credential
         "missing": "There is no credential.",
         "malformed": "The credential has not the form of one.",
@@ -98,6 +99,7 @@ BY_STATUS: Mapping[int, str] = MappingProxyType(
         500: "fault",
         501: "coding",
         503: "unavailable",
+        505: "version",
         507: "full",
     }
 )

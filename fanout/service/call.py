@@ -14,6 +14,8 @@ from fastapi import Depends
 from fastapi import Request as HttpRequest
 
 from fanout.config import ServiceSettings, Settings
+from fanout.core.peer import peer_of
+from fanout.core.reasons import BY_STATUS
 from fanout.engine import Engine
 from fanout.engine.randomness import fork_safe_random
 from fanout.metrics import LoopLag
@@ -144,6 +146,19 @@ class Service:
         issuers = self.authenticator.issuers if isinstance(self.authenticator, Authenticator) else "ok"
         return found | {"ready": found["ready"] and service == "ok", "service": service, "issuers": issuers}
 
+    def unreadable(self, address: str, status: int) -> None:
+        """A security event: bytes from this address that were no request, answered by the server itself."""
+        self.security.refused(
+            reason=BY_STATUS[status],
+            status=status,
+            peer=peer_of(address),
+            method="",
+            path="/",
+            request_id="-",
+            caller=None,
+            now=self.clock.monotonic(),
+        )
+
     def take(self, kind: str, caller: Caller) -> float:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.
 
@@ -252,7 +267,8 @@ class Call:
         """Whether something of the body is yet to come, when all that has arrived is passed over. Nothing is waited
         for."""
         for _ in range(_ARRIVED):
-            if not self.unread:
+            # Where the client waits for leave to send it (RFC 9110, section 10.1.1), to ask would give leave.
+            if not self.unread or b"expect" in self.headers:
                 break
             asked = Begun(self._receive())
             if not asked.ended:

@@ -30,6 +30,8 @@ _LISTS = frozenset(
 `cookie` is here because HTTP/2 may send it in pieces (RFC 9113, section 8.2.3). Of every other header two lines are two
 answers to one question, and the next program would take the other one.
 """
+_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
+"""Versions as ASGI writes them. HTTP/2 and later have no request line that could say "HTTP/2.0"."""
 _CLOSE = {"connection": "close"}
 """Where a message's end may be elsewhere than we think, nothing more is read from the connection."""
 
@@ -54,13 +56,16 @@ class Edge:
 
 
 def read_request(scope: Mapping[str, Any], edge: Edge) -> Request:
-    """The request that a scope describes. Raises `Refused`: 400, 431, 501.
+    """The request that a scope describes. Raises `Refused`: 400, 431, 501, 505.
 
     The same in `fanout serve` and mounted under a foreign server, which must hand on each header line (as ASGI says)
     and end a message where we do. It writes the folded headers back into the scope, for later code that reads that.
     """
     headers = _folded(scope["headers"], edge.limits)
     version = scope.get("http_version", "1.1")
+    if version not in _VERSIONS:
+        status = 400 if version.startswith("0") else 505
+        raise Refused(status, CODES[status], "The service speaks HTTP/1.1: ask in that version.", _CLOSE)
     _check_framing(headers, version)
     host = headers.get(b"host", b"").decode("latin-1")
     if not is_host(host):

@@ -54,6 +54,7 @@ CODES = {
     500: "generalException",
     501: "notImplemented",
     503: "serviceNotAvailable",
+    505: "notSupported",
     507: "quotaLimitReached",
 }
 """Graph's words for its statuses ("Microsoft Graph error responses and resource types"), and ours for those that it has

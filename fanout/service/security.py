@@ -23,7 +23,7 @@ LINES_OF_PEER = 10
 """Lines per minute of one peer and reason."""
 LINES_PER_MINUTE = 300
 """Lines per minute in all."""
-_ALWAYS = frozenset({401, 403, 406, 429, 431, 501})
+_ALWAYS = frozenset({401, 403, 406, 429, 431, 501, 505})
 
 
 def is_security(status: int, *, ambiguous: bool) -> bool:

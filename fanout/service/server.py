@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fanout.config import Limits
 from fanout.core.peer import Network, is_trusted, peer_of
@@ -36,15 +37,17 @@ _UNREAD = 30.0
 _SWEEP = 10
 """Ticks of a tenth of a second between two looks for such clients."""
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
-_REFUSAL = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n"
-    b"connection: close\r\n\r\n"
+_NOT_A_REQUEST = 400, "Bad Request", "These bytes are no request of HTTP/1.1, or can be read in two ways."
+_OTHER_TARGET = (
+    400,
+    "Bad Request",
+    "The target of the request is no path here: it has a fragment, or names another host than Host.",
 )
+_OTHER_CODING = 501, "Not Implemented", "Transfer-Encoding must be chunked, or be left out."
+_TOO_LONG = 431, "Request Header Fields Too Large", "The request's head, chunk extensions or trailers are too long."
 
-
-_NOT_IMPLEMENTED = (
-    b"HTTP/1.1 501 Not Implemented\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
+Unreadable = Callable[[str, int], None]
+"""Is told of a request that never reached the app: the address of the connection, and the status."""
 
 
 @asynccontextmanager
@@ -56,19 +59,20 @@ async def serving(
     *,
     proxies: Sequence[Network] | Callable[[], Sequence[Network]] = (),
     tls: ServerTls | None = None,
+    unreadable: Unreadable | None = None,
 ) -> AsyncIterator[str]:
     """Serve an ASGI app, whose lifespan is the caller's affair; the URL it is found at. Port 0 is any free one.
 
     `proxies` are networks whose connections have no cap of their own: behind each of them are many clients. A setting
     that may change while it serves is given as a function that returns it; the caps of connections are those of the
-    start. With `tls` it speaks https.
+    start. With `tls` it speaks https. `unreadable` is told of bytes that were no request.
 
     On leaving, it stops accepting, gives requests under way `GRACE` seconds, and ends. Raises `UsageError` where the
     address cannot be listened on.
     """
     listener = _listen(host, port)
     name, number = listener.getsockname()[:2]
-    bounded = _bounded(limits, proxies)
+    bounded = _bounded(limits, proxies, unreadable)
     config = uvicorn.Config(
         app,
         http=_buffered(bounded),
@@ -174,7 +178,14 @@ class _Bounded(HttpToolsProtocol):
     waiting_since = float("inf")
     _overhead = 0
     _in_body = False
-    _unknown_coding = False
+    _fault = _NOT_A_REQUEST
+    """The answer to the request whose head is being read, if it is none."""
+    _owed = b""
+    """The answer to a request that is none, while requests before it are being answered. Nothing is read after it."""
+    _ended = False
+    """Whether the client has ended its side: nothing more will come."""
+    _answering: RequestResponseCycle | None = None
+    """The request that was begun last; the parser may be some requests ahead of it (`cycle`)."""
     _certificate = ""
     _unread = 0, 0.0
     """Bytes that the client had not taken when last looked, and since when it takes none."""
@@ -192,6 +203,10 @@ class _Bounded(HttpToolsProtocol):
             transport.close()
 
     @staticmethod
+    def unreadable(address: str, status: int) -> None:
+        """See `Unreadable`."""
+
+    @staticmethod
     def trusted() -> Sequence[Network]:
         """Networks whose connections have no limit of their own."""
         return ()
@@ -207,35 +222,104 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.caps.closed(self)
+        self._give_up()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more, and may still read (RFC 9293, section 3.6): requests that are whole are
+        answered. Where an answer has begun, such as a stream without end, the client counts as gone.
+        """
+        self._ended = True
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()  # it will never be whole
+        elif self._in_body:
+            return False
+        answering = self._answering
+        # TLS has no such half (RFC 8446, section 6.1, has it; asyncio has not).
+        return (
+            answering is not None
+            and not answering.response_started
+            and self.transport.get_extra_info("ssl_object") is None
+        )
+
+    def _give_up(self) -> None:
+        """Answers that are still made go nowhere: an app that waits for its client hears of it, and nothing is written
+        to a transport that is closed."""
+        for cycle in (self._answering, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _end(self, last: bytes = b"") -> None:
+        self._give_up()
+        if last:
+            self.transport.write(last)
+        self.transport.close()
+
+    def _refuse(self, status: int, phrase: str, text: str) -> None:
+        """Answer a request that is none, in its turn, and read nothing more."""
+        self.unreadable((self.client or ("",))[0], status)
+        fields = [*self.server_state.default_headers, (b"content-type", b"text/plain"), (b"connection", b"close")]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        answer = b"HTTP/1.1 %d %s\r\n%scontent-length: %d\r\n\r\n%s" % (
+            status,
+            phrase.encode(),
+            head,
+            len(text),
+            text.encode(),
+        )
+        answering = self._answering
+        if answering is None or answering.response_complete:
+            self._end(b"" if self._in_body else answer)  # one whose body is broken has been answered
+        elif self._in_body and answering is self.cycle:
+            self._end(b"" if answering.response_started else answer)
+        else:
+            if self._in_body:
+                self.pipeline.popleft()
+            self._owed = answer
 
     def supervise(self, now: float) -> None:
         """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's
         time."""
         if self.waiting_since < now - _SLOW:
-            self.transport.close()
+            self._end()
         unread = self.transport.get_write_buffer_size()
         size, since = self._unread
         if not unread or unread != size:
             self._unread = unread, now
         elif since < now - _UNREAD:
+            self._give_up()
             self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         followed = bool(self.pipeline)
         super().on_response_complete()
-        if not followed:
-            self.caps.waits(self)
+        if followed:
+            return
+        if (self._owed or self._ended) and not self.transport.is_closing():
+            self._end(self._owed)
+        self.caps.waits(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._owed:
+            return
         if not self._in_body and not self._overhead:
             self.waiting_since = self.loop.time()
         self._overhead += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # no protocol is changed to
+        except httptools.HttpParserError:
+            self._refuse(*self._fault)
+            return
         if self._overhead > self.limit and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_REFUSAL)
-            self.transport.close()
+            self._refuse(*_TOO_LONG)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -249,27 +333,22 @@ class _Bounded(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if _is_unknown_coding(self.headers):
+            self._fault = _OTHER_CODING
+        elif not _is_ours(self.url, self.headers):
+            self._fault = _OTHER_TARGET
+        if self._fault is not _NOT_A_REQUEST:
+            raise ValueError("answered by _refuse")
         self._in_body, self._overhead = True, 0
         self.waiting_since = float("inf")
         self.caps.works(self)
-        self._unknown_coding = _is_unknown_coding(self.headers)
-        if self._unknown_coding or not _is_ours(self.url, self.headers):
-            raise ValueError("answered by send_400_response")
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
         parser: Any = self.parser
         if parser.should_upgrade() and self.cycle is not None:
             # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
             self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:
-        if not self._unknown_coding:
-            super().send_400_response(msg)
-            return
-        self.transport.write(_NOT_IMPLEMENTED)
-        self.transport.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        pass
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -312,7 +391,9 @@ def _buffered(protocol: type[_Bounded]) -> Any:
 
 
 def _bounded(
-    limits: Limits | Callable[[], Limits], proxies: Sequence[Network] | Callable[[], Sequence[Network]]
+    limits: Limits | Callable[[], Limits],
+    proxies: Sequence[Network] | Callable[[], Sequence[Network]],
+    unreadable: Unreadable | None = None,
 ) -> type[_Bounded]:
     def limits_now() -> Limits:
         return limits() if callable(limits) else limits
@@ -327,4 +408,7 @@ def _bounded(
     caps: Connections[_Bounded | Handshake] = Connections(
         room(limits_now().connections), limits_now().connections_per_peer
     )
-    return type("_Bounded", (_Bounded,), {"limit": property(limit), "trusted": staticmethod(trusted), "caps": caps})
+    made: dict[str, Any] = {"limit": property(limit), "trusted": staticmethod(trusted), "caps": caps}
+    if unreadable is not None:
+        made["unreadable"] = staticmethod(unreadable)
+    return type("_Bounded", (_Bounded,), made)

@@ -58,6 +58,7 @@ OUTSIDE: list[tuple[str, set[str]]] = [
     ("fanout.enqueue", {"psycopg", "sqlalchemy"}),
     ("fanout.sync", set()),
     ("fanout.service.auth", {"cryptography", "jwt", "orjson"}),
+    ("fanout.service.server", {"httptools", "uvicorn"}),
     ("fanout.service", {"fastapi", "orjson", "pydantic", "starlette", "uvicorn"}),
     ("fanout.client", {"aiohttp", "orjson"}),
     ("fanout.cli", {"typer", "rich", "orjson"}),

@@ -153,7 +153,9 @@ async def running(
     settings = settings_of(limits=limits or Limits(), **service)
     app = create_app(engine, settings)
     async with (
-        app.state.service,
-        serving(app, host, 0, settings.service.limits, proxies=app.state.service.edge.proxies) as url,
+        app.state.service as service,
+        serving(
+            app, host, 0, settings.service.limits, proxies=service.edge.proxies, unreadable=service.unreadable
+        ) as url,
     ):
         yield Rig(app, engine, url)
