@@ -95,7 +95,7 @@ async def test_a_pause_that_comes_after_the_look_is_heeded(storage: SqliteStorag
     """The look for work is no part of the transaction: another process may pause the binding in between."""
     await post(storage, submission())
     await storage.pause_binding("default", "apns", T0)
-    lease = Operation(lambda db: leasing.lease(db, "w", "default", "apns", 1, 100, T0, T0 + 30), write=True)
+    lease = Operation(lambda db: leasing.lease(db, "w", "default", "apns", 1, 100, T0, T0 + 30, set()), write=True)
     assert await storage._do(lease) == []
     expand = Operation(lambda db: shared(db, expansion.expand, "default", "apns", T0, 9), write=True)
     assert await storage._do(expand) == 0

@@ -13,7 +13,7 @@ from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.store import Inline, Thread
 from fanout.storage.sqlite.worker import Offload
 from fanout.testing.storage import CHECKS, Maker, run_check
-from fanout.testing.storage_kit import Kit, device, lease_all, post, submission
+from fanout.testing.storage_kit import T0, Kit, device, lease_all, post, submission
 from tests.storage.books import books_in
 
 pytestmark = pytest.mark.anyio
@@ -67,3 +67,23 @@ async def test_the_settlement_that_ends_a_notification_tells_its_status_to_the_l
         (told,) = await storage.settle([settlement], moment + 1e-6)
         assert told.status is not None
         assert told.status == await storage.status(sub.id, moment)
+
+
+@pytest.mark.parametrize("due_in", [0.0, 5.0])
+async def test_a_lease_brings_endpoints_and_only_notifications_of_other_processes(
+    makers: Makers, due_in: float
+) -> None:
+    """This process keeps those that it puts prepared, unless they are due later: they are prepared then."""
+    maker, again = makers(Inline)
+    async with maker(Kit(maker).context()) as storage:
+        await storage.register([device("alice", str(i)) for i in range(3)], T0)
+        sub = submission(due_at=T0 + due_in)
+        await post(storage, sub, T0)
+        await storage.expand("default", "apns", T0 + due_in, ahead=4)
+        (chunk,) = await lease_all(storage, T0 + due_in)
+        assert chunk.rows == await storage.resolve(chunk.ids, T0)
+        assert chunk.stored == (await storage.notification(sub.id) if due_in else None)
+    async with again(Kit(again).context()) as other:
+        (chunk,) = await lease_all(other, T0 + due_in + 60)
+        assert chunk.stored is not None
+        assert chunk.stored.content == sub.content

@@ -74,10 +74,7 @@ class Db:
 
     def run(self, sql: str, *arguments: Any) -> None:
         """A statement without an answer."""
-        try:
-            self.connection.execute(sql, arguments)
-        except (OverflowError, UnicodeEncodeError):
-            raise unfit() from None
+        self.value(sql, *arguments)
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]], *arguments: Any) -> None:
         """A statement that takes its rows from `json_each(?1)`; nothing happens without rows."""

@@ -39,8 +39,13 @@ def leasable(db: Db, app: str, binding: str, lane: int, now: float) -> bool:
     )
 
 
-def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float) -> list[Chunk]:
-    """Due chunks, until `limit` deliveries are reached. The rest of stopped or doubtful ones is ended on the way."""
+def lease(
+    db: Db, worker: str, app: str, binding: str, lane: int, limit: int, now: float, until: float, known: set[str]
+) -> list[Chunk]:
+    """Due chunks, until `limit` deliveries are reached. The rest of stopped or doubtful ones is ended on the way.
+
+    The notifications of few deliveries come with them, but for those that are `known`.
+    """
     binding_number = db.binding(db.app(app), binding)
     if db.paused(binding_number):
         return []
@@ -96,7 +101,8 @@ def lease(db: Db, worker: str, app: str, binding: str, lane: int, limit: int, no
         for id, uuid, attempt, epoch, packed, states, part in rows
     ]
     if few(chunks):
-        stored = shared(db, notifications, list({chunk.notification for chunk in chunks}))
+        missing = {chunk.notification for chunk in chunks} - known
+        stored = shared(db, notifications, [*missing]) if missing else {}
         complete(chunks, resolve(db, endpoints_of(chunks), now), stored)
     return chunks
 

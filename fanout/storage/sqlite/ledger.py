@@ -28,7 +28,7 @@ def add_chunks(db: Db, chunks: Sequence[NewChunk], now: float) -> Sequence[int]:
     db.many(_ADD_CHUNKS, [(id, *chunk.row(now)) for id, chunk in enumerate(chunks, first)], now)
     db.many(
         "INSERT INTO audience (chunk, ids) SELECT value->>0, unhex(value->>1) FROM jsonb_each(?)",
-        [(id, pack(chunk.ids)) for id, chunk in enumerate(chunks, first)],
+        [(id, pack(chunk.ids).hex()) for id, chunk in enumerate(chunks, first)],
     )
     return range(first, first + len(chunks))
 

@@ -250,9 +250,7 @@ class Database:
             _log.error(
                 "The write-ahead log of %s has grown to %d MB: some program has been reading in the database all the while, "
                 "so that SQLite cannot start the log over. Find it (fuser %s) and end it.",
-                self._location,
-                size >> 20,
-                self._location,
+                *(self._location, size >> 20, self._location),
             )
 
     def _tell(self, operations: Sequence[Operation], error: Exception) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
 from fanout.core.audit import Audit
-from fanout.core.records import Chunk, EndpointRow
+from fanout.core.records import Chunk, EndpointRow, Put, Submission
 from fanout.errors import ConfigurationError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.sql.storage import SqlStorage
@@ -55,6 +55,9 @@ class SqliteStorage(SqlStorage):
         self._do = driver.do
         super().__init__(driver)
         self._database: Database | None = None
+        self._known: set[str] = set()
+        """Notifications that this process has put, and so holds prepared: a lease need not bring them. Where it has let
+        one go, it asks for it."""
 
     async def __aenter__(self) -> Self:
         await self._offload.start(self._open)
@@ -116,21 +119,26 @@ class SqliteStorage(SqlStorage):
         await self._do(*asked)
         return [row for operation in asked for row in operation.result]
 
-    # -- queue: lease and settle
+    # -- queue: put, lease and settle
+
+    def put(self, submissions: Sequence[Submission], now: float) -> Coroutine[Any, Any, list[Put]]:
+        """See `Storage`."""
+        if len(self._known) > 16_384:  # twice as many as a dispatcher keeps
+            self._known.clear()
+        # The dispatcher prepares those that storage fills in, and those that are due later, when it leases them.
+        plain = (sub for sub in submissions if sub.due_at <= now and not (sub.feed or sub.follows or sub.joins))
+        self._known.update([sub.id for sub in plain])
+        return super().put(submissions, now)
 
     async def lease(
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float
     ) -> list[Chunk]:
         """See `Storage`."""
-        chunks: list[Chunk] = await self._do(
-            Operation(
-                lambda db: leasing.lease(db, worker, app, binding, lane, limit, now, until),
-                write=True,
-                probe=lambda db: leasing.leasable(db, app, binding, lane, now),
-                idle=[],
-                durable=False,  # a machine that lost its power holds no lease
-            )
-        )
+        asked = (worker, app, binding, lane, limit, now, until, self._known)
+        # Not durable: a machine that lost its power holds no lease.
+        operation = Operation(lambda db: leasing.lease(db, *asked), write=True, durable=False, idle=[])
+        operation.probe = lambda db: leasing.leasable(db, app, binding, lane, now)
+        chunks: list[Chunk] = await self._do(operation)
         return chunks
 
     async def waiting(self, app: str, binding: str, now: float) -> tuple[list[bool], float | None]:
