@@ -6,10 +6,10 @@ The rules are Apple's "Sending notification requests to APNs" and "Generating a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -49,7 +49,7 @@ SUFFIXES: dict[str, str] = {
 }
 """The eleven push types, and the suffix of each behind the app's bundle id, which makes its topic."""
 
-_PRIORITIES = {"urgent": 10, "normal": 10, "bulk": 5}
+_PRIORITIES = {"urgent": "10", "normal": "10", "bulk": "5"}
 """10 is immediate and 5 considers the device's battery: bulk messages can wait for it."""
 
 _FRIENDLY = {
@@ -60,12 +60,15 @@ _FRIENDLY = {
     "expiration": "apns-expiration",
 }
 _OWN = ("apns-id", "authorization")
+_TEXTS, _TEXTS_OF = ("title", "subtitle", "body"), attrgetter("title", "subtitle", "body")
+_REST = ("badge", "sound", "category", "thread-id")
+_REST_OF = attrgetter("badge", "sound", "category", "thread")
+_SHOWN = ("alert", "badge", "sound")
 RESERVED = ("aps", "fanout")
 """Keys of the payload that are not the app's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """The request headers that a notification decides. `expiration` is UNIX seconds, 0 for now or never, or None for
     Apple's choice.
 
@@ -102,7 +105,7 @@ def encode(notification: Notification, topic: str, overrides: Mapping[str, Any])
     `headers` with Apple's names, replace ours. Raises `InvalidMessage`, and `MessageTooLarge` above
     Apple's limit.
     """
-    given = _given_headers(overrides)
+    given = _given_headers(overrides) if overrides else {}
     aps_override = _table(overrides, "aps")
     push_type = str(given.pop("apns-push-type", "")) or _push_type(notification, aps_override)
     if push_type not in SUFFIXES:
@@ -133,7 +136,7 @@ def collapse_id(key: str) -> str:
 
 def _push_type(notification: Notification, aps: Mapping[str, Any]) -> str:
     shows = notification.visible or notification.badge is not None or notification.sound is not None
-    return "alert" if shows or {"alert", "badge", "sound"} & set(aps) else "background"
+    return "alert" if shows or not aps.keys().isdisjoint(_SHOWN) else "background"
 
 
 def _content(
@@ -145,10 +148,11 @@ def _content(
     if "fanout" in payload_override or "aps" in payload_override:
         raise InvalidMessage("payload may replace anything but aps and fanout: write aps beside it, not inside.")
     aps = _aps(notification, push_type)
-    alert = aps.get("alert")
-    aps.update(aps_override)
-    if isinstance(alert, dict) and isinstance(aps_override.get("alert"), Mapping):
-        aps["alert"] = {**alert, **aps_override["alert"]}
+    if aps_override:
+        alert = aps.get("alert")
+        aps.update(aps_override)
+        if isinstance(alert, dict) and isinstance(aps_override.get("alert"), Mapping):
+            aps["alert"] = {**alert, **aps_override["alert"]}
     return {"aps": aps, **notification.data, **payload_override, "fanout": _about(notification)}
 
 
@@ -157,18 +161,18 @@ def _aps(notification: Notification, push_type: str) -> dict[str, Any]:
         return {"content-available": 1}
     if push_type in ("controls", "widgets"):
         return {"content-changed": True}
-    texts = {"title": notification.title, "subtitle": notification.subtitle, "body": notification.body}
-    alert = {name: text for name, text in texts.items() if text is not None}
-    values: dict[str, Any] = {
-        "alert": alert or None,
-        "badge": notification.badge,
-        "sound": notification.sound,
-        "category": notification.category,
-        "thread-id": notification.thread,
-        # Lets the app's service extension fetch the picture before the alert is shown.
-        "mutable-content": 1 if notification.image is not None else None,
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    aps: dict[str, Any] = {}
+    if alert := _present(_TEXTS, _TEXTS_OF(notification)):
+        aps["alert"] = alert
+    aps |= _present(_REST, _REST_OF(notification))
+    if notification.image is not None:
+        aps["mutable-content"] = 1  # lets the app's service extension fetch the picture before the alert is shown
+    return aps
+
+
+def _present(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Those of the values that are there, by name."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _about(notification: Notification) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def _headers(notification: Notification, push_type: str, topic: str, given: dict
         raise InvalidMessage(
             f"A {push_type} push needs a topic: set topic in the binding's configuration to the app's bundle id."
         )
-    priority = given.pop("apns-priority", "5" if push_type == "background" else str(_PRIORITIES[notification.lane]))
+    priority = given.pop("apns-priority", "5" if push_type == "background" else _PRIORITIES[notification.lane])
     if priority not in ("1", "5", "10"):
         raise InvalidMessage(f"priority is {priority!r}: APNs knows 10 (now), 5 (saves power) and 1 (saves most).")
     if push_type == "background" and priority == "10":
@@ -210,7 +214,7 @@ def _headers(notification: Notification, push_type: str, topic: str, given: dict
         priority=int(priority),
         expiration=_expiration(notification, given.pop("apns-expiration", None)),
         collapse_id=key,
-        extra=tuple(sorted(given.items())),
+        extra=tuple(sorted(given.items())) if given else (),
         own_topic=own_topic,
     )
 

@@ -73,27 +73,9 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
 
     Raises `InvalidMessage`, and `MessageTooLarge` above Google's limit.
     """
-    for target in _TARGETS:
-        if target in overrides:
-            raise InvalidMessage(
-                f"The FCM override names {target!r}: to whom a notification goes is said by its target."
-            )
-    flag = find(overrides, "validateOnly")
-    if flag is not None:
+    message = _overlaid(notification, overrides) if overrides else _message(notification, second=False)
+    if overrides and (flag := find(overrides, "validateOnly")) is not None:
         validate_only = overrides[flag]
-        if not isinstance(validate_only, bool):
-            raise InvalidMessage(f"The FCM override {flag} must be true or false.")
-        overrides = {key: value for key, value in overrides.items() if key != flag}
-    data = overrides.get("data")
-    if isinstance(data, Mapping) and "fanout" in data:
-        raise InvalidMessage(
-            "The FCM override may not replace data.fanout: it tells the app which notification this is."
-        )
-    message = overlay(_message(notification, bool(find(overrides, "androidV2"))), overrides)
-    if overrides:
-        if find(message, "android") and find(message, "androidV2"):
-            raise InvalidMessage("The FCM override has both android and androidV2, which Google refuses: keep one.")
-        _check_data(message)
     size, text = _encoded(message)
     if size > LIMIT:
         raise MessageTooLarge(
@@ -104,6 +86,30 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
         )
     end = b'},"validateOnly":true}' if validate_only else b"}}"
     return FcmMessage(size, tuple((b"," + text[1:-1] + end).split(_CUT)))
+
+
+def _overlaid(notification: Notification, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with the overrides laid over it, but for `validateOnly`, which is no part of it."""
+    for target in _TARGETS:
+        if target in overrides:
+            raise InvalidMessage(
+                f"The FCM override names {target!r}: to whom a notification goes is said by its target."
+            )
+    flag = find(overrides, "validateOnly")
+    if flag is not None:
+        if not isinstance(overrides[flag], bool):
+            raise InvalidMessage(f"The FCM override {flag} must be true or false.")
+        overrides = {key: value for key, value in overrides.items() if key != flag}
+    data = overrides.get("data")
+    if isinstance(data, Mapping) and "fanout" in data:
+        raise InvalidMessage(
+            "The FCM override may not replace data.fanout: it tells the app which notification this is."
+        )
+    message = overlay(_message(notification, bool(find(overrides, "androidV2"))), overrides)
+    if find(message, "android") and find(message, "androidV2"):
+        raise InvalidMessage("The FCM override has both android and androidV2, which Google refuses: keep one.")
+    _check_data(message)
+    return message
 
 
 def _encoded(message: dict[str, Any]) -> tuple[int, bytes]:
