@@ -55,6 +55,7 @@ class Gate:
     probed_at: float = field(default=0.0, init=False)
     probe_until: float = field(default=0.0, init=False)
     closures: int = field(default=0, init=False)
+    _away_since: float = field(default=0.0, init=False)  # when the first of these closures was
     reason: str = field(default="", init=False)
     waiting: Waiting = field(default=Waiting.GATE, init=False)
     _out: int = field(default=0, init=False)  # probes without a verdict
@@ -268,12 +269,15 @@ class Gate:
 
         `knocks`: no connection came about, and so many gates of the binding may have that in common. To try again
         burdens no gateway that is not there, so one delivery does within a second (`policy.backoff_base`), however
-        often it has failed; all others wait for as long as usual, which costs storage nothing.
+        often it has failed. All others wait as long as the gateway has been away already, and five minutes at most: a
+        few writes in storage for an outage of any length, and none waits long after a short one.
         """
         if self.shut(now):
             if after is not None and now + after > self.opens_at(now):
                 self.since, self.until, self._stay = now, now + after, 0.0
             return False
+        if not self.closures or now < self._away_since:  # the latter where the clock was set back
+            self._away_since = now
         self.closures += 1
         if after is None:
             base = self._policy.backoff_base
@@ -285,7 +289,8 @@ class Gate:
         if knocks:
             pace = self._policy.backoff_base * max(1.0, knocks / _KNOCKS)
             soon = min(after, rng.uniform(pace / 2, pace))
-            self._stay, after = min(after, _STAY) - soon if after > soon else 0.0, soon
+            stay = min(after, _STAY, max(soon, now - self._away_since))
+            self._stay, after = stay - soon, soon
         self.state = GateState.CLOSED
         self.since, self.until = now, now + after
         self.reason = reason

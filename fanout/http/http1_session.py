@@ -17,7 +17,7 @@ from fanout.http.dial import DialFailed, Origin, Resolver, Way, dial, resolve
 from fanout.http.http1_connection import Exchange, Host, Wire
 from fanout.http.http1_head import apart, fields_of, lines_of, sound
 from fanout.http.http1_values import Http1Answers, Http1Response, Http1Settings
-from fanout.http.response import RequestFailed, Response
+from fanout.http.response import MISDIRECTED, RequestFailed, Response
 
 __all__ = ["Session"]
 
@@ -270,6 +270,10 @@ class Session:
         """See `Owner`."""
         if wire.requests > 1:
             wire.host.reuses = True
+        if response.status == MISDIRECTED:
+            self._fail(exchange, "no", "misdirected")
+            wire.close()
+            return
         self._finish(exchange, response)
         if kept:
             self._next(wire.host, wire)

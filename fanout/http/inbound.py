@@ -28,7 +28,7 @@ from fanout.http.frames import (
     window_update,
 )
 from fanout.http.hpack_encoder import HeadTable
-from fanout.http.response import NotAResponse, RequestFailed, Response, sound, status_if_any, status_of
+from fanout.http.response import MISDIRECTED, NotAResponse, RequestFailed, Response, sound, status_if_any, status_of
 from fanout.http.sending import Outflow
 from fanout.http.states import ON_STREAM, Action, Got, StreamState
 
@@ -222,7 +222,11 @@ class Inbound:
                 if status < 200:
                     got = Got.INTERIM_END if end or status == 101 else Got.INTERIM  # no 101 in HTTP/2 (section 8.6)
         action = self._action(stream, got)
-        if action is Action.BEGIN:
+        if status == MISDIRECTED and action in (Action.BEGIN, Action.FINISH):
+            self.going = self.changed = True
+            self._fail(stream, "no", "misdirected")
+            self.out.append(rst_stream(stream, ErrorCode.CANCEL))
+        elif action is Action.BEGIN:
             self.partial[stream] = Partial(status, block, self.stream_window)
         elif action is Action.FINISH:
             self._finish(stream, Response(status, b"", block) if status else None)

@@ -309,6 +309,8 @@ class H2Pool:
                 if codec.goaway_code:
                     said = codec.goaway_debug[:200].decode("ascii", "backslashreplace")
                     self.stats.last_trouble = f"the gateway said goodbye with error {codec.goaway_code}: {said}"
+                elif codec.goaway_code is None:
+                    self.stats.last_trouble = "the gateway answered 421: the connection led to another server"
             # Without this, a gateway that ends each connection at once would be called without a pause.
             if not connection.proved or codec.goaway_code == ErrorCode.ENHANCE_YOUR_CALM:
                 self._reconnect.failed(self._clock(), self._rng, "goaway" if codec.going else "closed")

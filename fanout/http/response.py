@@ -10,7 +10,20 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Literal, TypedDict
 
-__all__ = ["NotAResponse", "RequestFailed", "Response", "decode_block", "sound", "status_if_any", "status_of"]
+__all__ = [
+    "MISDIRECTED",
+    "NotAResponse",
+    "RequestFailed",
+    "Response",
+    "decode_block",
+    "sound",
+    "status_if_any",
+    "status_of",
+]
+
+MISDIRECTED = 421
+"""The status for a request that came over a connection to another server, and was not processed (RFC 9110, section
+15.5.20). It is handed on as a `RequestFailed`, and never as a response."""
 
 _SHORT = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 """The statuses of the static table (RFC 7541, appendix A) as indexed fields of one byte."""
@@ -227,6 +240,7 @@ class RequestFailed(Exception):
     | proxy | the egress proxy made no tunnel: it refused, asked for credentials, hung or broke off |
     | refused | REFUSED_STREAM |
     | goaway | the gateway's GOAWAY excluded this request |
+    | misdirected | the gateway answered 421: its connection was not for this request, and takes no other |
     | reset | the gateway reset the stream; `code` says why |
     | timeout | the request's own deadline passed |
     | ping | the connection no longer answered a PING and was given up |

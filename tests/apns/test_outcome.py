@@ -96,7 +96,11 @@ def test_a_topic_of_the_notification_s_own_parks_nobody_else(reason: str) -> Non
         (Answer(500, "NewReason"), Unavailable("unknown", reason="NewReason")),
         (Answer(502), Unavailable("unknown", reason="status 502")),
         (Answer(503, after=3.0), Unavailable("unknown", reason="status 503", after=3.0)),
-        (Answer(302), Unavailable("unknown", reason="status 302")),
+        (Answer(301), Misconfigured("status 301")),
+        (Answer(302), Misconfigured("status 302")),
+        (Answer(308), Misconfigured("status 308")),
+        (Answer(407), Misconfigured("status 407")),
+        (Answer(408), Unavailable("unknown", reason="status 408")),
         (Answer(202), ACCEPTED),
         (Answer(204), ACCEPTED),
     ],
@@ -111,7 +115,7 @@ def test_every_status_and_reason_has_one_outcome() -> None:
         outcome, effect = of_answer(Answer(status, reason))
         assert isinstance(outcome, OUTCOMES)
         assert effect is Effect.NONE or (status, reason) in TABLE
-    assert set(FALLBACK) <= {403, 410, 429}
+    assert set(FALLBACK) <= {403, 407, 408, 410, 429}
 
 
 @pytest.mark.parametrize("sent", ["no", "unknown"])

@@ -161,6 +161,7 @@ ROWS: dict[str, tuple[int, bytes, str | None, Outcome]] = {
     "503 of a proxy": (503, b"", None, unavailable("status 503")),
     "504": (504, error(504, "DEADLINE_EXCEEDED"), None, unavailable("DEADLINE_EXCEEDED")),
     "504 of a proxy": (504, b"", None, unavailable("status 504")),
+    "407": (407, b"", None, Misconfigured("status 407")),
     "408": (408, b"", None, unavailable("status 408")),
     "409": (409, error(409, "ABORTED"), None, unavailable("ABORTED")),
     "413": (413, b"", None, Rejected("status 413")),

@@ -42,6 +42,30 @@ async def test_goaway_excludes_some_awaits_the_rest_and_the_pool_goes_on(certifi
         await until(lambda: not it.pool._draining)
 
 
+async def test_an_answer_of_the_wrong_server_is_of_its_connection_and_not_of_the_request(
+    certificates: Certificates,
+) -> None:
+    """421 (RFC 9110, section 15.5.20): the request was not processed, and another connection may lead to the right
+    server."""
+    async with scene(certificates) as it:
+        (warm,) = it.ask()
+        old = await it.met()
+        old.answer((await old.request()).stream)
+        await warm
+        first, second = it.ask(2)
+        got = await old.requests(2)
+        old.answer(got[0].stream, b"\x08\x03421", b"misdirected")
+        assert await failure(first) == ("no", "misdirected")
+        (again,) = it.ask()
+        new = await it.met()
+        new.answer((await new.request()).stream)
+        assert (await again).status == 200
+        old.answer(got[1].stream)  # what was under way there is still awaited
+        assert (await second).status == 200
+        assert "421" in it.pool.stats.last_trouble
+        assert it.pool.stats.opened == 2
+
+
 async def test_a_goodbye_in_two_steps_leaves_nobody_hanging(certificates: Certificates) -> None:
     async with scene(certificates) as it:
         futures = it.ask(3)

@@ -40,6 +40,18 @@ async def test_a_connection_that_dies_after_the_request_is_unknown(server: Any) 
     assert len(server.heads) == 2  # a POST is never repeated behind the caller's back
 
 
+async def test_an_answer_of_the_wrong_server_is_of_its_connection_and_not_of_the_request(server: Any) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 2\r\n\r\nno")
+
+    async with server.client() as client:
+        server.say = say
+        assert await failure(client, f"{server.url}/") == ("no", "misdirected")
+        server.say = server.ok
+        assert (await client.request("POST", f"{server.url}/", {})).status == 200
+    assert server.connections == 2
+
+
 async def test_silence_after_the_request_is_unknown(server: Any) -> None:
     async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()

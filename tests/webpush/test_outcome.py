@@ -168,6 +168,11 @@ def test_other_redirects_and_client_errors_are_rejected(status: int) -> None:
     assert of_answer(Answer(Vendor.OTHER, status))[0] == Rejected(f"status {status}")
 
 
+@pytest.mark.parametrize("vendor", [*Vendor])
+def test_a_proxy_between_that_wants_credentials_is_about_no_message(vendor: Vendor) -> None:
+    assert of_answer(Answer(vendor, 407)) == (Misconfigured("status 407", Scope.GROUP), Effect.NONE)
+
+
 @pytest.mark.parametrize("status", [500, 501, 504, 520, 599])
 def test_other_server_errors_are_failures(status: int) -> None:
     assert of_answer(Answer(Vendor.OTHER, status, after=7.0))[0] == failed(f"status {status}", 7.0)

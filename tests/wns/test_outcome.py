@@ -72,6 +72,7 @@ ROWS: list[tuple[int, dict[str, str], bytes, Outcome]] = [
         Throttled(60.0, Scope.ENDPOINT, "channelthrottled"),
     ),
     (406, {"X-WNS-Status": "appthrottled", "Retry-After": "900"}, b"", Throttled(900.0, Scope.QUOTA, "appthrottled")),
+    (407, {"X-WNS-Error-Description": "no"}, b"<h1>Proxy</h1>", Misconfigured("status 407: no", Scope.GROUP)),
     (408, {}, b"", Unavailable("unknown", Scope.ENDPOINT, "status 408")),
     (410, {}, b"", Gone("status 410")),
     (410, {"X-WNS-Error-Description": "The channel expired"}, b"", Gone("status 410: The channel expired")),
@@ -185,3 +186,8 @@ def test_an_unknown_word_falls_back_to_the_status() -> None:
 
 def _plain(status: int, headers: dict[str, str], body: bytes) -> Http1Response:
     return Http1Response(status, body, {name.lower(): value for name, value in headers.items()})
+
+
+def test_a_connection_to_the_wrong_server_closes_no_host() -> None:
+    failed = RequestFailed("no", "misdirected")
+    assert of_failure(failed) == Unavailable("no", Scope.ENDPOINT, "misdirected")

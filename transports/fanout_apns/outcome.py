@@ -145,10 +145,13 @@ FALLBACK: dict[int, Row] = {
     # Apple adds reasons to 403 (three in 2025), all about credentials: parked, where a rejection would lose the
     # campaign.
     403: (_credential, Effect.NONE),
+    407: (_credential, Effect.NONE),  # of a proxy between, about its own credentials
+    408: (_failed, Effect.NONE),  # the request came too slowly (RFC 9110, section 15.5.9)
     410: (_gone_or_ours, Effect.NONE),
     429: (_throttled, Effect.NONE),
 }
-"""Rows for a status whose reason is not in the table. Any other 4xx is rejected, everything else failed."""
+"""Rows for a status whose reason is not in the table. Any other 4xx is rejected. A redirect is of no gateway of
+Apple's: `gateway` leads elsewhere, and the binding is parked. Everything else failed."""
 
 UNCONNECTED = frozenset({"tls", "settings", "closed"})
 """The error of a refused certificate where the alert that said so was lost."""
@@ -166,7 +169,8 @@ def of_answer(answer: Answer, *, own_topic: bool = True) -> tuple[Outcome, Effec
         return ACCEPTED, Effect.NONE
     row = TABLE.get((answer.status, answer.reason)) or FALLBACK.get(answer.status)
     if row is None:
-        row = (_rejected if 400 <= answer.status < 500 else _failed, Effect.NONE)
+        kind = answer.status // 100
+        row = (_rejected if kind == 4 else _credential if kind == 3 else _failed, Effect.NONE)
     make, effect = row
     if make is _topic and not own_topic:
         make = _rejected

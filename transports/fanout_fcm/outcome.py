@@ -198,6 +198,7 @@ BY_HTTP: dict[int, Factory] = {
     401: _reauthenticate,
     403: _project,
     404: _project,
+    407: _project,  # of a proxy between, about its own credentials
     408: _failed,
     413: _rejected,
     429: _quota,

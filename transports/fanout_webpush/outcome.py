@@ -196,6 +196,7 @@ FALLBACK: dict[int, Row] = {
     401: (_stop, Effect.RENEW),
     403: (_stop, Effect.NONE),
     404: (_gone, Effect.NONE),
+    407: (_stop, Effect.NONE),  # of a proxy between, about its own credentials
     408: (_failed, Effect.NONE),
     410: (_gone, Effect.NONE),
     413: (_rejected, Effect.NONE),

@@ -75,8 +75,8 @@ def _throttled_app(answer: Answer) -> Outcome:
 
 def _stopped(answer: Answer) -> Outcome:
     """Also 403: one channel belongs to another app, or all do: our credential is wrong, or the app has no package
-    mapping."""
-    return Misconfigured(answer.reason, Scope.BINDING)
+    mapping. 407 is of a proxy between, on the way to this host, about its own credentials."""
+    return Misconfigured(answer.reason, Scope.GROUP if answer.status == 407 else Scope.BINDING)
 
 
 def _failed(answer: Answer) -> Outcome:
@@ -102,6 +102,7 @@ TABLE: dict[tuple[int, str], Callable[[Answer], Outcome]] = {
     (405, ""): _rejected,
     (406, ""): _refused_channel,
     (406, "appthrottled"): _throttled_app,
+    (407, ""): _stopped,
     (408, ""): _failed,
     (410, ""): _gone,
     (410, "domain blocked"): _stopped,  # our sending is blocked for abuse: no channel is dead
@@ -130,8 +131,8 @@ def of_answer(answer: Answer) -> Outcome:
 
 def of_failure(failed: RequestFailed) -> Outcome:
     """The outcome of a request without an answer. Without a connection it is the host that is in trouble, not the
-    channel."""
-    if failed.sent == "no" and not failed.own:
+    channel; a connection that was the wrong one (421) is the channel's affair, unless others say the same."""
+    if failed.sent == "no" and not failed.own and failed.reason != "misdirected":
         return Unavailable("no", Scope.GROUP, failed.reason, named=False)
     return unanswered(failed.sent, failed.reason, **failed.evidence)
 

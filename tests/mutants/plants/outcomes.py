@@ -34,8 +34,8 @@ PLANTS = [
     Plant(
         "APNs: an unknown 403 is the message's fault",
         _APNS,
-        "    403: (_credential, Effect.NONE),\n    410:",
-        "    410:",
+        "    403: (_credential, Effect.NONE),\n    407:",
+        "    407:",
         "tests/apns/test_outcome.py",
     ),
     Plant(
