@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from hypothesis.strategies import none
 
 from fanout import registry
 from fanout.storage.sqlite import in_memory, opening
+from fanout_kit.postgres import PostgresServer
 
 # No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context.
 # Processes that a test starts inherit this.
@@ -67,7 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hear_interrupts()
+    PostgresServer.model = Path(tempfile.mkdtemp(prefix="fanout-pg-model-"))
     settings.load_profile("long" if config.getoption("--soak") else "short")
+
+
+def pytest_unconfigure() -> None:
+    if PostgresServer.model is not None:
+        shutil.rmtree(PostgresServer.model)
+        PostgresServer.model = None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
