@@ -15,6 +15,7 @@ def main() -> None:
 
     early.stream()
     early.listen(sys.argv[1:])
+    early.collect_rarely()
     try:
         from fanout.cli.commands import main as run
     except KeyboardInterrupt:

@@ -27,11 +27,7 @@ AppOfBinding = Annotated[
 
 
 def pause(
-    id: OptionalId = None,
-    binding: Binding = None,
-    app: AppOfBinding = None,
-    config: Config = None,
-    json: Json = False,
+    id: OptionalId = None, binding: Binding = None, app: AppOfBinding = None, config: Config = None, json: Json = False
 ) -> None:
     """Send nothing more of a notification, or of a binding, until `resume`. Its time to live runs on.
 

@@ -9,11 +9,7 @@ __all__ = ["resume"]
 
 
 def resume(
-    id: OptionalId = None,
-    binding: Binding = None,
-    app: AppOfBinding = None,
-    config: Config = None,
-    json: Json = False,
+    id: OptionalId = None, binding: Binding = None, app: AppOfBinding = None, config: Config = None, json: Json = False
 ) -> None:
     """Let a paused notification or binding go on. A binding is tried at once, its closed gates and a repaired
     credential too."""

@@ -122,3 +122,21 @@ def test_streams_that_are_closed_or_take_nothing(shell: Any, streams: str, code:
         cwd=shell.folder, env=shell.environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr.startswith(said), ended.stderr.count("\n")) == (code, True, bool(said))
+
+
+_LOOKS_FOR_GARBAGE = """
+import atexit, gc, sys
+looks = []
+atexit.register(lambda: print(len(looks), gc.get_freeze_count() > 10_000))
+gc.callbacks.append(lambda phase, info: looks.append(phase))
+sys.argv[1:] = ["send", "--help"]
+from fanout.cli import main
+main()
+"""
+
+
+def test_what_is_imported_is_not_looked_at_again_and_again() -> None:
+    looks, frozen = ended(_LOOKS_FOR_GARBAGE).stdout.splitlines()[-1].split()
+
+    assert int(looks) < 20, "hundreds as Python does by itself"
+    assert frozen == "True", "Python ends with three looks at all that is left"
