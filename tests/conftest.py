@@ -119,10 +119,11 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported and collected stays: the garbage collector need not look at half a million objects again and
-    again."""
+    again. At what the tests make it looks as seldom as in a program that only delivers."""
     _first_example()  # hypothesis then asks the collector what refers to its generator, and frozen objects are not told
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 # The steps of the schema take 25 ms of each new SQLite file, a copy of one that they made 2. Tests of files and of
