@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,7 +106,7 @@ def problem_of(error: BaseException) -> Problem:
             reason = "route" if error.status_code == 404 else ""
             return Problem(error.status_code, code, str(error.detail), _lower(error.headers or {}), reason)
         case RequestValidationError() | ValidationError():
-            return Problem(400, CODES[400], sentence(error.errors()))
+            return Problem(400, CODES[400], sentence(error.errors(), placed=isinstance(error, RequestValidationError)))
         case NotFound():
             return Problem(404, CODES[404], str(error))
         case Conflict():
@@ -138,13 +139,49 @@ def envelope(problem: Problem, request_id: str, client_request_id: str, date: st
     return orjson.dumps({"error": {"code": problem.code, "message": problem.message, "innerError": inner}})
 
 
-def sentence(errors: Sequence[Any]) -> str:
-    """The first of pydantic's errors as a sentence: the place and the fault, and never the value that stood there."""
+def sentence(errors: Sequence[Any], *, placed: bool = False) -> str:
+    """The first of pydantic's errors as a sentence: the place and the fault, and never the value that stood there.
+
+    `placed`: the first part of each place is FastAPI's word for the part of the request. Where one of several forms is
+    allowed, the fault is that of the form that the value has, or names them all.
+    """
     first = errors[0]
-    location = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    form = next((index for index in range(len(first["loc"])) if _is_form(first, index)), None)
+    forms = [first] if form is None else [each for each in errors if each["loc"][:form] == first["loc"][:form]]
+    first = next((each for each in forms if len(_place(each)) > (form or 0) or each["type"] not in _SORTS), first)
     text = str(first["msg"]).removeprefix("Value error, ")
-    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{location[:200]}: {text}{more}" if location else f"{text}{more}"
+    if first["type"] in _SORTS:
+        same = [each["type"] for each in forms if _place(each) == _place(first)]
+        text = f"Input should be {' or '.join(dict.fromkeys(_SORTS[each] for each in same if each in _SORTS))}"
+    location = ".".join(_place(first)[1:] if placed else _place(first))
+    more = len(errors) - len(forms)
+    text += f" ({more} more)" if more else ""
+    return f"{location[:200]}: {text}" if location else text
+
+
+_SORTS = {
+    "bool_type": "a boolean",
+    "dict_type": "a JSON object",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "list_type": "a JSON array",
+    "model_attributes_type": "a JSON object",
+    "model_type": "a JSON object",
+    "string_type": "a string",
+}
+"""Pydantic's types of errors that only say of which sort a value should be, and the sort."""
+_FORM = re.compile(r"bool|str|int|float|constrained-\w+|dict\[.*\]|\w+In|function-\w+\[.*\]")
+"""Pydantic's name for one of several allowed forms, which stands in a place between the names of fields."""
+
+
+def _place(error: Any) -> list[str]:
+    return [str(part) for index, part in enumerate(error["loc"]) if not _is_form(error, index)]
+
+
+def _is_form(error: Any, index: int) -> bool:
+    part, last = error["loc"][index], index == len(error["loc"]) - 1
+    own = last and error["type"] == "extra_forbidden"  # the client's own word
+    return index > 0 and isinstance(part, str) and not own and _FORM.fullmatch(part) is not None
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

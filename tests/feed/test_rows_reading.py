@@ -289,6 +289,8 @@ async def test_two_devices_at_once_each_change_their_own_property(backend: str) 
         fits = await client.patch(f"/v1/me/feed/{id}", json={"read": False}, headers={"if-match": both["etag"]})
         assert fits.status_code == 200
         assert (await client.delete(f"/v1/me/feed/{id}", headers={"if-match": both["etag"]})).status_code == 412
+        listed = await client.delete(f"/v1/me/feed/{id}", headers={"if-match": '"0", ' + both["etag"]})
+        assert (listed.status_code, "write one" in listed.text) == (400, True)
         assert (await client.delete(f"/v1/me/feed/{id}", headers={"if-match": "*"})).status_code == 200
         assert (await client.patch(f"/v1/me/feed/{id}", json={}, headers={"if-match": "W/x"})).status_code == 400
 

@@ -18,6 +18,38 @@ POST: dict[str, Any] = {"target": {"user": "alice"}, "title": "Hi"}
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": {"user": ""}}, "target.user: String should have at least 1 character"),
+        ({"target": {"user": "", "topic": 1}}, "target.user: String should have at least 1 character"),
+        ({"target": {}}, "target: give exactly one of user, users, topic, endpoints and all"),
+        ({"target": 5}, "target: Input should be a JSON object or a string"),
+        ({"target": {"users": [1]}}, "target.users.0: Input should be a string"),
+        ({"target": {"user": "a", "str": 1}}, "target.str: Extra inputs are not permitted"),
+        ({"ttl": []}, "ttl: Input should be a number or a string"),
+        ({"ttl": -1}, "ttl: Input should be greater than or equal to 0"),
+        ({"feed": {"id": ""}}, "feed.id: String should have at least 1 character"),
+        ({"feed": {"group": 5}}, "feed.group: Input should be a string"),
+        ({"feed": {"expires_in": []}}, "feed.expires_in: Input should be a number or a string"),
+        ({"feed": "x"}, "feed: Input should be a boolean or a JSON object"),
+        ({"body": ["x"]}, "body: Input should be a string"),
+        ({"bool": 1}, "bool: Extra inputs are not permitted"),
+        ({"badge": "y", "actions": "x"}, "badge: Input should be an integer (1 more)"),
+    ],
+)
+async def test_a_refusal_names_the_field_and_no_form_of_ours(rig: Rig, change: dict[str, Any], message: str) -> None:
+    """Where a field may have one of several forms, the fault is told of the form that was meant."""
+    answer = await rig.as_app("POST", "/v1/notifications", "shop", json=POST | change)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
+
+
+async def test_a_body_that_is_no_object_is_told_so(rig: Rig) -> None:
+    for path in ("/v1/notifications", "/v1/endpoints"):
+        answer = await rig.as_app("POST", path, "shop", json=[])
+        assert answer.json()["error"]["message"] == "Input should be a JSON object"
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"tags": ["a b"]}, "tag"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from fanout.core.feed import FeedBulk, FeedChange, FeedQuery
+from fanout.errors import UsageError
 from fanout.service.call import Call, UserCall
 from fanout.service.docs import errors
 from fanout.service.feed import FeedError
@@ -227,9 +228,11 @@ def _json(value: dict[str, Any], etag: str = "") -> Response:
 
 def _seq(if_match: str | None) -> int | None:
     """The version that `If-Match` names. `*` is any. Raises `FeedError` 412 for one that is none of ours (RFC 9110,
-    section 13.1.1)."""
+    section 13.1.1), and `UsageError` for a list."""
     if if_match is None or if_match.strip() == "*":
         return None
+    if '",' in if_match:
+        raise UsageError("If-Match names several versions: write one.")
     found = _ETAG.fullmatch(if_match.strip())
     if found is None:
         raise FeedError(
