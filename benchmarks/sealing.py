@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.row import Row
 from fanout.core.address import Address
-from fanout.core.model import Registration
+from fanout.core.endpoint import Registration
 from fanout.plugin import Sealer, StorageContext
 from fanout.storage.sqlite.sealing import seal
 from fanout.storage.sqlite.store import Inline, SqliteStorage

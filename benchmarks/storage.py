@@ -17,8 +17,9 @@ from typing import Any
 
 from benchmarks.row import Row
 from fanout.core.address import Address
+from fanout.core.endpoint import Registration
 from fanout.core.ids import notification_id
-from fanout.core.model import Registration, Target
+from fanout.core.model import Target
 from fanout.core.records import Chunk, RetryRow, Settlement, Submission
 from fanout.plugin import StorageContext
 from fanout.storage.sqlite.store import SqliteStorage

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fanout.bootstrap import open
     from fanout.config import Settings
+    from fanout.core.endpoint import Endpoint, EndpointState
     from fanout.core.fleet import WorkerNote
-    from fanout.core.model import Action, Endpoint, EndpointState, Notification, Target
+    from fanout.core.model import Action, Notification, Target
     from fanout.core.outcome import (
         Accepted,
         Deferred,
@@ -60,8 +61,9 @@ __version__: str
 _MODULES = {
     "bootstrap": ("open",),
     "config": ("Settings",),
+    "core.endpoint": ("Endpoint", "EndpointState"),
     "core.fleet": ("WorkerNote",),
-    "core.model": ("Action", "Endpoint", "EndpointState", "Notification", "Target"),
+    "core.model": ("Action", "Notification", "Target"),
     "core.outcome": (
         "Accepted",
         "Deferred",

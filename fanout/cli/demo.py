@@ -21,7 +21,8 @@ from fanout.cli.demo_page import key_table, opened_page
 from fanout.cli.gateways import Gateway, Simulated, simulated_transports
 from fanout.cli.progress import Meter
 from fanout.cli.shell import quoted, run, this_program
-from fanout.core.model import Notification, Registration
+from fanout.core.endpoint import Registration
+from fanout.core.model import Notification
 from fanout.core.records import Status
 from fanout.core.states import FINAL_STATES
 from fanout.engine import Engine, LiveEvent, Receipt

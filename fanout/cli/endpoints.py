@@ -15,7 +15,7 @@ from fanout.cli.sealing import seal
 from fanout.cli.shell import answer, emit, parts, run, say, table
 from fanout.cli.status import when
 from fanout.core.columns import AS_STORED, shown
-from fanout.core.model import Endpoint, EndpointState
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.engine.directory import ImportReport
 from fanout.errors import UsageError
 

@@ -3,10 +3,10 @@ shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["AS_STORED", "GIVEN", "Column", "changed", "given", "shown"]
+__all__ = ["AS_STORED", "DEFAULTS", "GIVEN", "Column", "changed", "given", "shown"]
 
 
 class Column(NamedTuple):
@@ -28,16 +28,28 @@ class Column(NamedTuple):
 GIVEN: tuple[Column, ...] = (Column("platform", "text", ""),)
 """The statements that register, write, read, wipe and show endpoints are made from these columns.
 
-One more is a line here, a step of each schema, a field of `Registration` (with its check) and `Endpoint`, an argument
-of `Endpoints.register`, and a field of the service's and the client's models: `tests/core/test_columns.py` looks for
-these. It does not look for the arguments of `Endpoints.change` and of `register` in `fanout.sync` and the client, a key
-of the import (`_IMPORT_KEYS`), a head of the table and the options of `fanout endpoints`, and the device of
-`fanout/testing/storage_kit.py`.
+One more is a line here, and:
+
+- a step of `fanout/storage/sqlite/schema.py` and of `fanout/storage/postgres/schema.py`;
+- a field of `Registration` (with its check) and of `Endpoint`: `fanout/core/endpoint.py`;
+- an argument of `Endpoints.registration` and `Endpoints.register`: `fanout/engine/registering.py`;
+- a field of `EndpointIn`, `EndpointPatch` and `EndpointOut`, `fanout/service/v1/models.py`, and of `EndpointInfo`,
+  `fanout/client/answers.py`.
+
+`tests/core/test_columns.py` looks for these, and tests of `tests/contract` for the sentences of new arguments and
+fields. No test looks for the other places:
+
+- the arguments of `Endpoints.change`, and of `register` in `fanout/sync/directory.py` and `fanout/client/directory.py`;
+- the options of `fanout endpoints add`, and a column of the table that `fanout endpoints list` prints:
+  `fanout/cli/endpoints.py`. `show`, `list --json` and the import have the column by themselves;
+- the device of `fanout/testing/storage_kit.py`, from which the laws of storages are made.
 """
 
 AS_STORED = ("reason", "generation", "registered_at", "expires_at", "state_at")
 """The fields of an endpoint besides that the command line and the service show as they are stored."""
-_NAMES = tuple(column.name for column in GIVEN)
+DEFAULTS: Mapping[str, Any] = {column.name: column.default for column in GIVEN}
+"""The default of each column, by its name."""
+_NAMES = tuple(DEFAULTS)
 
 
 def given(holder: object) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from fanout.core.address import Address
 from fanout.core.cursor import CURSOR_LENGTH
-from fanout.core.model import Registration
+from fanout.core.endpoint import Registration
 
 __all__ = [
     "ACTIONS",

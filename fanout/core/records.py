@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from fanout.core.address import Address
+from fanout.core.endpoint import EndpointState
 from fanout.core.feed import Audience, FeedBulk, FeedChange, FeedPost, FeedWritten
 from fanout.core.frozen import fast_init
-from fanout.core.model import EndpointState, Repeat, Target
+from fanout.core.model import Repeat, Target
 
 __all__ = [
     "AddressMoved",

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from fanout.core import given
-from fanout.core.model import Endpoint, EndpointState, Registration
+from fanout.core.columns import DEFAULTS
+from fanout.core.endpoint import Endpoint, EndpointState, Registration
 from fanout.core.records import EndpointFilter
 from fanout.engine.registering import Registering
 from fanout.errors import NotFound, UsageError
@@ -24,7 +25,7 @@ _BATCH = 10_000
 _ERRORS = 1000
 _LINE_LIMIT = 65_536
 _STATES = tuple(state.value for state in EndpointState)
-_IMPORT_KEYS = frozenset({"user", "transport", "address", "tags", "app", "platform", "expires_at"})
+_IMPORT_KEYS = {"user", "transport", "address", "tags", "app", "expires_at", *DEFAULTS}
 
 
 @dataclass(slots=True)
@@ -263,9 +264,9 @@ class Endpoints(Registering):
             binding=values["transport"],
             address=values["address"],
             app=app,
-            platform="" if (platform := values.get("platform")) is None else platform,
             tags=() if (tags := values.get("tags")) is None else tags,
             expires_at=values.get("expires_at"),
+            **{name: none if (value := values.get(name)) is None else value for name, none in DEFAULTS.items()},
         )
 
 

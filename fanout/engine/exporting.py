@@ -11,8 +11,9 @@ import orjson
 
 from fanout.core import given
 from fanout.core.columns import shown
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.core.feed import FeedItem, FeedQuery
-from fanout.core.model import Endpoint, EndpointState, Target
+from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.engine.acting import audit
 from fanout.engine.listing import BY_ID, pages

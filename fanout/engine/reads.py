@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from fanout.core.endpoint import Endpoint
 from fanout.core.fleet import WorkerNote
-from fanout.core.model import Endpoint
 from fanout.core.records import Backlog, Control, EndpointFilter, Event
 from fanout.engine import listing
 from fanout.plugin import (

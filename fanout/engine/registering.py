@@ -8,7 +8,7 @@ from typing import Any
 
 from fanout.core import given
 from fanout.core.address import Address
-from fanout.core.model import Endpoint, Registration
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.errors import AddressInvalid, UsageError
 from fanout.plugin import Clock, Storage, Transport
 

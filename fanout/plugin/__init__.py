@@ -23,6 +23,7 @@ from fanout.core.audit import Audit
 from fanout.core.compact import compact
 from fanout.core.delivery import Delivery, Message
 from fanout.core.duration import parse_http_date, parse_retry_after
+from fanout.core.endpoint import Endpoint, EndpointState, Registration
 from fanout.core.feed import (
     Audience,
     FeedChange,
@@ -38,7 +39,7 @@ from fanout.core.feed import (
 )
 from fanout.core.fitting import fitting
 from fanout.core.fleet import SharedToken, WorkerNote
-from fanout.core.model import LANES, Action, Endpoint, EndpointState, Notification, Registration, Target
+from fanout.core.model import LANES, Action, Notification, Target
 from fanout.core.outcome import (
     ACCEPTED,
     Accepted,

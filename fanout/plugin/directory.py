@@ -8,7 +8,8 @@ from typing import Protocol
 
 from fanout.core.address import Address
 from fanout.core.audit import Audit
-from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.endpoint import Endpoint, Registration
+from fanout.core.model import Target
 from fanout.core.records import EndpointFilter, EndpointRow
 
 __all__ = ["DirectoryPart"]

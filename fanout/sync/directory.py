@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fanout.core.model import Endpoint, EndpointState
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.sync.background import Background
 
 __all__ = ["Endpoints"]

@@ -6,7 +6,8 @@ from array import array
 from dataclasses import replace
 
 from fanout.core.address import Address
-from fanout.core.model import EndpointState, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone, Settlement
 from fanout.plugin import Storage
 from fanout.testing.storage_kit import T0, Kit, device, known, law, lease_all, post, standing, submission

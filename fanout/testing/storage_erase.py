@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fanout.core.audit import Audit
-from fanout.core.model import EndpointState, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Target
 from fanout.core.records import Chunk, EndpointFilter, EndpointGone, RetryRow, Settlement
 from fanout.plugin import Storage
 from fanout.testing.storage_feed import posting

@@ -9,8 +9,9 @@ from itertools import count
 from typing import TypeVar
 
 from fanout.core.address import Address
+from fanout.core.endpoint import Registration
 from fanout.core.ids import notification_id
-from fanout.core.model import Registration, Target
+from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import Chunk, Put, Settled, Settlement, Status, Submission
 from fanout.plugin import Storage, StorageContext

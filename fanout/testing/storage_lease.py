@@ -6,7 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fanout.core.model import EndpointState, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Target
 from fanout.core.records import EndpointGone, LeaseRequest, Release, RetryRow, Settled, Settlement
 from fanout.core.states import DOUBT, Waiting
 from fanout.errors import UsageError

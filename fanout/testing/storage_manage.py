@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Callable
 
-from fanout.core.model import EndpointState, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Release, RetryRow, Settled, Settlement
 from fanout.core.states import DOUBT, Waiting

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from fanout.core.endpoint import EndpointState
 from fanout.core.feed import Audience, FeedChange, FeedPost, Receive, Subscribed, SubscriptionRequest
-from fanout.core.model import EndpointState, Target
+from fanout.core.model import Target
 from fanout.core.policy import Retention
 from fanout.core.records import EndpointFilter, Put, Submission
 from fanout.plugin import Storage, feed_of

@@ -12,7 +12,7 @@ import pytest
 from fanout.client.answers import EndpointInfo
 from fanout.core import columns
 from fanout.core.columns import GIVEN, Column, changed, given, shown
-from fanout.core.model import Endpoint, Registration
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.engine.directory import Endpoints
 from fanout.service.v1.models import EndpointIn, EndpointOut, EndpointPatch
 from fanout.storage.postgres.schema import STEPS as POSTGRES

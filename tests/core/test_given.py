@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from fanout.core.address import Address
 from fanout.core.codec import decode, encode
-from fanout.core.model import Action, Notification, Registration, Target
+from fanout.core.endpoint import Registration
+from fanout.core.model import Action, Notification, Target
 from fanout.core.outcome import Gone, Misconfigured, Moved, Rejected, Throttled, Unavailable
 from fanout.core.policy import Policy
 from fanout.core.settlement import Attempted, Final, decide

@@ -15,9 +15,10 @@ from fanout.core.address import Address
 from fanout.core.codec import decode, digest, encode
 from fanout.core.delivery import Delivery
 from fanout.core.duration import parse_duration, parse_retry_after, parse_when
+from fanout.core.endpoint import Endpoint
 from fanout.core.ids import DeliveryIds, delivery_id, notification_id
 from fanout.core.lanes import Lanes
-from fanout.core.model import Action, Endpoint, Notification, Target, stamped
+from fanout.core.model import Action, Notification, Target, stamped
 from fanout.core.purge import PurgeGuard
 from fanout.core.secret import Secret
 from fanout.errors import UsageError

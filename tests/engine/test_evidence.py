@@ -13,7 +13,8 @@ import pytest
 from rig import register, register_each, running
 
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification, Repeat
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification, Repeat
 from fanout.engine import Engine
 from fanout.plugin import (
     ACCEPTED,

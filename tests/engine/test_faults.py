@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rig import FAST, fresh_storage, register, running
 
-from fanout.core.model import EndpointState, Notification
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification
 from fanout.engine import Engine, EngineOptions
 from fanout.errors import StorageError, StorageFull
 from fanout.plugin import ACCEPTED, Gone, Storage

@@ -11,7 +11,8 @@ import pytest
 from rig import FAST, fresh_storage, register, register_each, running
 
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification, Repeat
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification, Repeat
 from fanout.engine.observing import observe
 from fanout.plugin import (
     ACCEPTED,

@@ -10,7 +10,8 @@ from holding import HI, Held
 from rig import register, running
 
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification, Target
 from fanout.core.policy import Policy
 from fanout.errors import Conflict, InvalidMessage, MessageTooLarge, NotFound, UsageError
 from fanout.plugin import ACCEPTED, Outcome, Unavailable

@@ -9,7 +9,8 @@ import pytest
 from rig import FAST, fresh_storage, register, running
 
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification, Target
 from fanout.core.policy import BacklogLimits, Policy
 from fanout.errors import Backlogged
 from fanout.plugin import ACCEPTED, Gone, Misconfigured, Outcome, Scope, Throttled, Unavailable

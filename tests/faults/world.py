@@ -107,7 +107,7 @@ class World:
 
     async def register(self, devices: int, *, users: int = 10, binding: str = "apns", first: int = 0) -> list[int]:
         """Devices of users u0, u1, …; their endpoint ids."""
-        from fanout.core.model import Registration
+        from fanout.core.endpoint import Registration
 
         ids: list[int] = []
         transport = self.engine.transports["default", binding]

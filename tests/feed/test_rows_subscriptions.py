@@ -6,7 +6,7 @@ import httpx
 import pytest
 from feedrig import BINDINGS, Rig, events, running
 
-from fanout.core.model import EndpointState
+from fanout.core.endpoint import EndpointState
 from fanout.core.records import EndpointFilter
 from fanout.plugin import Gone
 from fanout.service.feed import FeedSettings

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fanout.core.address import Address
-from fanout.core.columns import shown
-from fanout.core.model import Endpoint, EndpointState, Registration, Target
+from fanout.core.columns import DEFAULTS, shown
+from fanout.core.endpoint import Endpoint, EndpointState, Registration
+from fanout.core.model import Target
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.storage.erasing import SHADOW
 from tests.oracle.tables import Tables, log
@@ -131,7 +132,7 @@ def erase(t: Tables, app: str, user: str, now: float) -> int:
             del d.active[place]
         d.known[(*place, user)].discard(id)
         insort(d.users.setdefault((app, ""), []), id)
-        bare = replace(endpoint, user="", address=Address(""), tags=(), platform="")
+        bare = replace(endpoint, user="", address=Address(""), tags=(), **DEFAULTS)
         d.endpoints[id] = bare
         mark(t, bare, EndpointState.REMOVED, now, "erased")
     return len(ids)
@@ -152,7 +153,7 @@ def wipe(t: Tables, id: int, now: float) -> None:
         user="",
         address=Address(""),
         tags=(),
-        platform="",
+        **DEFAULTS,
         state=EndpointState.REMOVED,
         state_at=now,
         reason=SHADOW,

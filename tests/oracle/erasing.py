@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fanout.core.address import Address
-from fanout.core.model import EndpointState, Target
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Target
 from fanout.plugin import StorageContext
 from fanout.storage.erasing import BLANK
 from tests.oracle import directory, feed_tidy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from fanout.core.endpoint import EndpointState
 from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
-from fanout.core.model import EndpointState
 from fanout.core.records import AddressMoved
 from tests.oracle import directory
 from tests.oracle.tables import Tables, log

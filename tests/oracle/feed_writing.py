@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.core.cursor import Cursor
+from fanout.core.endpoint import Endpoint
 from fanout.core.feed import (
     CURSOR_SLOT,
     ITEM_SLOT,
@@ -17,7 +18,6 @@ from fanout.core.feed import (
     FeedWritten,
     post_digest,
 )
-from fanout.core.model import Endpoint
 from fanout.core.records import Put, Submission
 from fanout.storage.feed_changes import Decided, judge, judge_all, numbered
 from fanout.storage.feed_posts import repeats

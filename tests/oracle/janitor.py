@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 
 from fanout.core.audit import is_audit
-from fanout.core.model import EndpointState
+from fanout.core.endpoint import EndpointState
 from fanout.core.records import Expired
 from fanout.plugin import StorageContext
 from tests.oracle import directory, feed_tidy

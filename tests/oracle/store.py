@@ -11,7 +11,8 @@ from typing import Self
 
 from fanout.core.address import Address
 from fanout.core.audit import Audit, is_audit, person
-from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.endpoint import Endpoint, Registration
+from fanout.core.model import Target
 from fanout.core.records import (
     Backlog,
     Chunk,

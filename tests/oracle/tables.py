@@ -9,8 +9,9 @@ from typing import Any
 
 from fanout.core.access import Grant
 from fanout.core.audit import Audit
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.core.fleet import Part, SharedToken, WorkerNote
-from fanout.core.model import Endpoint, EndpointState, Target
+from fanout.core.model import Target
 from fanout.core.records import Control, Event, GateNote, Step, Submission
 from fanout.core.statemap import Applied, Codes
 from fanout.core.states import FINAL_STATES, NotificationState

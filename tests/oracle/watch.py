@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 
-from fanout.core.model import EndpointState
+from fanout.core.endpoint import EndpointState
 from fanout.core.records import Backlog, EndpointRow, Status, Stored
 from fanout.core.statemap import DOUBTFUL, MARKED, OPEN, RETRIED
 from fanout.core.states import UNEXPANDED, DeliveryState, Waiting

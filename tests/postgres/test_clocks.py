@@ -17,7 +17,8 @@ import pytest
 
 import fanout.sync
 from fanout.core.delivery import Delivery
-from fanout.core.model import EndpointState, Notification
+from fanout.core.endpoint import EndpointState
+from fanout.core.model import Notification
 from fanout.core.policy import Policy, Retention
 from fanout.core.records import Submission
 from fanout.engine import Engine, EngineOptions, membership

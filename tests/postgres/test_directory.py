@@ -16,7 +16,8 @@ import asyncpg
 import pytest
 
 from fanout.core.address import Address
-from fanout.core.model import EndpointState, Registration, Target
+from fanout.core.endpoint import EndpointState, Registration
+from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.core.shard import shard_of
 from fanout.errors import StorageError, UsageError

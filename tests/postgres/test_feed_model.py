@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from fanout.core.counts import Counts
+from fanout.core.endpoint import Endpoint
 from fanout.core.feed import FeedItem, Subscription
-from fanout.core.model import Endpoint
 from fanout.core.shard import SHARDS
 from fanout.plugin import Storage, StorageContext
 from tests.feed.feedmachine import Feeds

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from fanout.core.model import Endpoint, Target
+from fanout.core.endpoint import Endpoint
+from fanout.core.model import Target
 from fanout.core.records import Chunk, EndpointRow, Event, Settlement, Submission
 from fanout.core.shard import SHARDS
 from fanout.plugin import Storage, StorageContext

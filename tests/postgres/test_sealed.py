@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fanout.core.codec import digest
-from fanout.core.model import Registration, Target
+from fanout.core.endpoint import Registration
+from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.errors import StorageRefused
 from fanout.plugin import Sealer, StorageContext

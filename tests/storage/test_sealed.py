@@ -17,8 +17,9 @@ import pytest
 
 from fanout.core.address import Address
 from fanout.core.codec import digest
+from fanout.core.endpoint import Registration
 from fanout.core.feed import SubscriptionRequest
-from fanout.core.model import Registration, Target
+from fanout.core.model import Target
 from fanout.core.records import AddressMoved, EndpointFilter, Settlement
 from fanout.errors import StorageError, StorageRefused
 from fanout.plugin import Sealer, StorageContext

@@ -13,8 +13,9 @@ import pytest
 
 from fanout.core.access import Grant
 from fanout.core.audit import Audit
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.core.fleet import SharedToken, WorkerNote
-from fanout.core.model import Endpoint, Registration, Target
+from fanout.core.model import Target
 from fanout.core.records import (
     Chunk,
     EndpointColumns,

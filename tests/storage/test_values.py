@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fanout.core.address import Address
-from fanout.core.model import Registration, Target
+from fanout.core.endpoint import Registration
+from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.errors import StorageError, UsageError
 from fanout.plugin import StorageContext

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from fanout.core.columns import AS_STORED, changed, shown
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.core.lines import LineSplitter
-from fanout.core.model import Endpoint, EndpointState
 from fanout.engine.directory import endpoint_filter
 from fanout.errors import Conflict, StorageError
 from fanout.service.body import read_stream

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.columns import GIVEN, given
-from fanout.core.model import Registration
+from fanout.core.endpoint import Registration
 from fanout.core.shard import SHARDS, shard_of
 from fanout.storage.postgres.db import COPY_FROM, Db
 from fanout.storage.sql.db import Again

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from fanout.core.audit import Audit
-from fanout.core.model import Endpoint, Registration
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.core.records import Chunk, EndpointRow, Event, Put, Settled, Settlement, Status, Step, Submission
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import Clock, StorageContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fanout.core.model import Registration
+from fanout.core.endpoint import Registration
 
 __all__ = ["Entries", "Known", "Place"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.core.columns import GIVEN
-from fanout.core.model import Endpoint, EndpointState
+from fanout.core.endpoint import Endpoint, EndpointState
 from fanout.core.records import AddressMoved, EndpointFilter, EndpointGone
 from fanout.core.shard import shard_of
 from fanout.plugin import Seal, place_of

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.core.feed import Subscribed, Subscription, SubscriptionRequest, crowded_out, proves
-from fanout.core.model import Endpoint, Registration
 from fanout.core.records import AddressMoved
 from fanout.plugin import place_of
 from fanout.storage.sealing import lookup_digest

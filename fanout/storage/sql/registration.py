@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fanout.core.address import Address
 from fanout.core.columns import shown
-from fanout.core.model import Endpoint, Registration
+from fanout.core.endpoint import Endpoint, Registration
 from fanout.plugin import place_of
 from fanout.storage.sealing import kept, lookup_digest
 from fanout.storage.sql.db import Db

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.columns import GIVEN, given
-from fanout.core.model import Registration
+from fanout.core.endpoint import Registration
 from fanout.storage.sql.directory import Entries, Known, Place
 from fanout.storage.sqlite.db import Db, dumps
 
