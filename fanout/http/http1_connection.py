@@ -161,9 +161,12 @@ class Wire(Buffered):
         return usable
 
     def answer_so_far(self) -> Http1Response | None:
-        """The answer without the rest of its body; None while its status is not known."""
+        """The answer, as far as it has come; None while it decides nothing. A status of success alone says that the
+        message was taken. A refusal without its body may have lost its reason; one larger than we read keeps none."""
         parser = self._parser
         if parser is None or not parser.status:
+            return None
+        if not (parser.done or 200 <= parser.status < 300 or len(parser.body) > self._owner.max_body):
             return None
         return Http1Response(parser.status, bytes(parser.body[: self._owner.max_body]), parser.lines)
 
@@ -197,11 +200,15 @@ class Wire(Buffered):
             return
         if undecided and parser.status:
             self._head_came()
-        if parser.done or parser.broken or len(parser.body) > self._owner.max_body:
-            self._answered_so_far(exchange, kept=parser.done and parser.kept)
+        over = parser.done or parser.broken or len(parser.body) > self._owner.max_body
+        if over and not self._answered_so_far(exchange, kept=parser.done and parser.kept):
+            self._failed(exchange, "malformed")
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.exchange
+        if self._parser is not None and self._parser.status:
+            self._parser.end()
         if exchange is not None and not self._answered_so_far(exchange, kept=False):
             self._failed(exchange, "closed")
         self._leave()

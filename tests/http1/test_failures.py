@@ -52,6 +52,48 @@ async def test_an_answer_of_the_wrong_server_is_of_its_connection_and_not_of_the
     assert server.connections == 2
 
 
+_REFUSALS = {
+    "a body cut short": (b"Content-Length: 100\r\n\r\nDomain Bl", True),
+    "a body that stops": (b"Content-Length: 100\r\n\r\nDomain Bl", False),
+    "a chunk cut short": (b"Transfer-Encoding: chunked\r\n\r\n64\r\nDomain", True),
+    "a chunk of nonsense": (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", False),
+    "lengths that differ": (b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", False),
+}
+
+
+@pytest.mark.parametrize("status", [302, 400, 410, 503])
+@pytest.mark.parametrize("broken", _REFUSALS)
+async def test_a_refusal_without_the_whole_of_its_body_is_none(server: Any, status: int, broken: str) -> None:
+    """As over HTTP/2: the part that is missing may have said why, and of whom it speaks (WNS: "Domain Blocked")."""
+    said, cut = _REFUSALS[broken]
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d No\r\n%b" % (status, said))
+        await writer.drain()
+        if cut:
+            writer.close()
+
+    async with server.client() as client:
+        await warm(client, server)
+        server.say = say
+        assert (await failure(client, f"{server.url}/", timeout=0.2))[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "said", [b"Connection: close\r\n\r\nall of it", b"\r\nall of it", b"Content-Length: 9\r\n\r\nall of it"]
+)
+async def test_a_refusal_may_end_with_its_connection(server: Any, said: bytes) -> None:
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 410 Gone\r\n" + said)
+        await writer.drain()
+        writer.close()
+
+    server.say = say
+    async with server.client() as client:
+        response = await client.request("POST", f"{server.url}/", {})
+    assert (response.status, response.body) == (410, b"all of it")
+
+
 async def test_silence_after_the_request_is_unknown(server: Any) -> None:
     async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
