@@ -21,6 +21,7 @@ from fanout.errors import UsageError
 from fanout.plugin import Forwarding
 from fanout.service.accepting import Handshake, TlsListener
 from fanout.service.connections import Connections, room
+from fanout.service.joined import Joined
 from fanout.service.tls import HANDSHAKE, ServerTls
 
 __all__ = ["GRACE", "serving"]
@@ -191,7 +192,7 @@ class _Bounded(HttpToolsProtocol):
     """Bytes that the client had not taken when last looked, and since when it takes none."""
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(Joined(transport))  # type: ignore[arg-type]
         secured = transport.get_extra_info("ssl_object")
         shown = secured.getpeercert(binary_form=True) if secured is not None else None
         self._certificate = ssl.DER_cert_to_PEM_cert(shown) if shown else ""
@@ -297,6 +298,7 @@ class _Bounded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         followed = bool(self.pipeline)
+        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
         if followed:
             return
