@@ -205,6 +205,9 @@ class Wire(Buffered):
             self._failed(exchange, "malformed")
             self.abort()
 
+    def eof_received(self) -> None:
+        self._leave()
+
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.exchange
         if self._parser is not None and self._parser.status:

@@ -274,9 +274,10 @@ class Session:
             self._fail(exchange, "no", "misdirected")
             wire.close()
             return
-        self._finish(exchange, response)
         if kept:
-            self._next(wire.host, wire)
+            # A server that says nothing of it may have ended the connection behind its answer: that is read first.
+            self._loop.call_soon(self._next, wire.host, wire)
+        self._finish(exchange, response)
 
     def wire_failed(self, wire: Wire, exchange: Exchange, reason: str) -> None:
         """See `Owner`."""

@@ -135,3 +135,17 @@ async def test_cancelled_requests_leave_the_queue_and_the_dialling(server: Any) 
         await until(lambda: not host.open)
         assert not host.waiting
         assert not session._under_way
+
+
+async def test_the_end_of_a_connection_that_came_with_the_answer_is_read_before_the_next_request(server: Any) -> None:
+    """No field says it: the server answers and ends the connection, and the requests that wait have another one."""
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await server.ok(head, writer)
+        writer.close()
+
+    server.say = say
+    async with server.client(connections=1, request_timeout=60) as client:
+        requests = [client.request("POST", f"{server.url}/{n}", {}, patience=60) for n in range(5)]
+        assert [answer.status for answer in await asyncio.gather(*requests)] == [200] * 5
+    assert server.connections == 5
