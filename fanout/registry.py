@@ -168,6 +168,8 @@ class Registry:
         try:
             module, _, attribute = part.partition(":")
             found: Callable[..., Any] = getattr(import_module(module), attribute)
+        except MemoryError:
+            raise  # no fault of the plugin
         except Exception as error:
             plugin = next(iter(self._matching(kind, name)), None)
             if plugin is None:
@@ -218,6 +220,8 @@ def _load(plugin: _Plugin) -> None:
         return
     try:
         found = plugin.entry.load()
+    except MemoryError:
+        raise
     except Exception as error:
         problem = f"{plugin.entry.value} cannot be imported ({_cause(error)}); reinstall it or uninstall it."
     else:

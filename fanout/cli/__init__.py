@@ -18,6 +18,12 @@ def main() -> None:
     early.collect_rarely()
     try:
         from fanout.cli.commands import main as run
+
+        run()
     except KeyboardInterrupt:
         sys.exit(1)
-    run()
+    except Exception as error:
+        if not early.short_of_memory(error):
+            raise
+        early.say(early.MEMORY)
+        sys.exit(1)

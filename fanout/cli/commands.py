@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fanout.cli import early
 from fanout.cli.lazy import lazy_group
 from fanout.errors import ConfigurationError, FanoutError, PluginError, UsageError
 
@@ -83,7 +84,7 @@ def _run() -> int:
         # Typer's own for Ctrl-C, 130, is none of ours.
         return _flushed(ended.code if isinstance(ended.code, int) and ended.code in (DONE, USAGE) else FAILED)
     except FanoutError as error:
-        _say(f"fanout: {error}", level="error")
+        _say(" ".join([f"fanout: {error}", *([early.LOCALE] if early.bytes_kept(sys.argv) else [])]), level="error")
         return USAGE if isinstance(error, (UsageError, ConfigurationError, PluginError)) else FAILED
     except OSError as error:
         return _hush(error)

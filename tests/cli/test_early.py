@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fanout.cli import early
+
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"),
     pytest.mark.usefixtures("children_hear_signals"),
@@ -140,3 +142,57 @@ def test_what_is_imported_is_not_looked_at_again_and_again() -> None:
 
     assert int(looks) < 20, "hundreds as Python does by itself"
     assert frozen == "True", "Python ends with three looks at all that is left"
+
+
+# -- memory and characters
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'MemoryError("")',
+        'OSError(errno.ENOMEM, "Cannot allocate memory")',
+        'ImportError("x.so: failed to map segment from shared object")',
+        'RuntimeError("can\'t start new thread")',
+    ],
+)
+@pytest.mark.parametrize("name", ["typer", "fanout.engine"])
+def test_want_of_memory_is_one_sentence(name: str, error: str) -> None:
+    script = f"""
+import errno, sys
+from importlib.abc import MetaPathFinder
+
+class Full(MetaPathFinder):
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted == {name!r}:
+            raise {error}
+
+sys.meta_path.insert(0, Full())
+sys.argv[1:] = ["status"]
+from fanout.cli import main
+main()
+"""
+    done = ended(script)
+    assert (done.returncode, done.stderr) == (1, f"{early.MEMORY}\n")
+
+
+def test_another_error_keeps_its_traceback_and_a_circle_of_causes_ends() -> None:
+    first, second = ValueError(), KeyError()
+    first.__context__, second.__context__ = second, first
+    assert not early.short_of_memory(first)
+    assert not early.short_of_memory(ImportError("No module named x"))
+    first.__cause__ = MemoryError()
+    assert early.short_of_memory(second)
+
+
+@pytest.mark.parametrize(("coding", "hint"), [("0", True), ("1", False)])
+def test_an_argument_that_the_locale_does_not_have_names_the_locale(coding: str, hint: bool, tmp_path: Path) -> None:
+    """Bytes that are no text in any locale are refused without it."""
+    (tmp_path / "fanout.toml").write_text('storage = "sqlite:fanout.db"\n[apps.default]\n')
+    words = [os.fsencode(sys.executable), b"-m", b"fanout", b"send", b"--to", b"user:a", b"--title", b"Gr\xfc\xdf"]
+    environ = {name: value for name, value in os.environ.items() if name not in ("LANG", "PYTHONIOENCODING")}
+    environ |= {"LC_ALL": "C", "PYTHONUTF8": coding, "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 2
+    assert (b"LC_ALL=C.UTF-8" in done.stderr) is hint
+    assert done.stderr.startswith(b"fanout: title is not plain JSON")

@@ -14,8 +14,9 @@ import apsw
 import pytest
 
 from fanout.core.model import Target
-from fanout.errors import StorageRefused
+from fanout.errors import StorageRefused, StorageUnavailable
 from fanout.plugin import StorageContext
+from fanout.storage.sqlite.failure import translate
 from fanout.storage.sqlite.opening import connect
 from fanout.storage.sqlite.schema import APPLICATION_ID, STEPS, VERSION
 from fanout.storage.sqlite.store import SqliteStorage
@@ -262,3 +263,21 @@ def _look(path: Path) -> tuple[int, int, int | None]:
         return version, tables, rows
     finally:
         connection.close()
+
+
+def test_a_log_that_was_deleted_beside_an_open_database_is_named_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "fanout.db"
+    first = connect(str(path))
+    try:
+        first.execute("INSERT INTO app (name) VALUES ('shop')")
+        path.with_name("fanout.db-wal").unlink()
+        with pytest.raises(StorageRefused, match=r"fanout\.db-wal was deleted or emptied .* end every process"):
+            connect(str(path)).close()
+    finally:
+        first.close()
+
+
+def test_want_of_memory_in_sqlite_names_the_limit() -> None:
+    error = translate(apsw.NoMemError("out of memory"), "fanout.db")
+    assert isinstance(error, StorageUnavailable)
+    assert "ulimit -v" in str(error)

@@ -92,9 +92,11 @@ def translate(error: BaseException, location: str) -> BaseException:
         case Kind.CONTENT:
             made = ContentRefused(f"The database {location} refused what it was to store: {said}.")
         case _:
+            remedy = "See that its disk can be written and that no other program keeps it locked"
+            if isinstance(error, apsw.NoMemError):
+                remedy = "Raise this process's limit of memory (ulimit -v, MemoryMax= of systemd, the container's)"
             made = StorageUnavailable(
-                f"The database {location} does not work at present: {said}. See that its disk can be written and that no other program "
-                "keeps it locked; it is tried again."
+                f"The database {location} does not work at present: {said}. {remedy}; it is tried again."
             )
     made.__cause__ = error
     return made

@@ -203,6 +203,14 @@ def _prepare(connection: apsw.Connection, location: str, steps: tuple[str, ...],
         ) from error
     except apsw.CorruptError as error:
         raise _damaged(location, str(error)) from error
+    except apsw.IOError as error:
+        if getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_SHORT_READ:
+            raise
+        # The index of the log, which another process keeps, speaks of frames that the log has not.
+        raise StorageRefused(
+            f"The log {connection.filename}-wal was deleted or emptied while another process has the database open: end every process "
+            "that has it open, and start again. Entries that only the log held are lost; a backup may have them."
+        ) from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
         raise _cannot_open(location) from error
 
