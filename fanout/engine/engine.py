@@ -416,7 +416,8 @@ class Engine(Operations):
         return await self._accept(requests, app)
 
     async def _accept(self, requests: Sequence[Request], app: str) -> list[Put]:
-        await self._admit(app, requests)
+        if self._pressure.bounded:
+            await self._admit(app, requests)
         now = self._clock.now()
         submissions = [request.submission for request in requests]
         expected = self._put_notifier.expect(app, requests, now)

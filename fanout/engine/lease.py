@@ -21,6 +21,7 @@ from fanout.core.states import DOUBT, DeliveryState, Waiting
 __all__ = ["HELD", "Hand", "Lease", "Prepared"]
 
 
+_ACCEPTED = (DeliveryState.ACCEPTED.value, "")
 HELD = "endpoint in back-off"
 """The reason of a delivery that waits only because its endpoint does."""
 
@@ -295,7 +296,7 @@ class Lease:
         results = self._results
         if self.accepted:
             self._attempts += len(self.accepted)
-            results.setdefault((DeliveryState.ACCEPTED.value, ""), []).extend(self.accepted)
+            results[_ACCEPTED] = [*results[_ACCEPTED], *self.accepted] if _ACCEPTED in results else self.accepted
             self.accepted = []
         settlement = Settlement(
             self.chunk.id,

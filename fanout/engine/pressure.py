@@ -27,12 +27,14 @@ class Pressure:
     def __init__(self, storage: Storage, limits: BacklogLimits, clock: Clock) -> None:
         self._storage = storage
         self._limits = limits
+        self.bounded = limits.any
+        """Whether any bound is set: without one there is nothing to ask about."""
         self._clock = clock
         self._known: dict[str, tuple[float, Backlog]] = {}
 
     async def admit(self, app: str, size: int, count: int) -> None:
         """Return when there is room. Raises `Backlogged` when there is none after `wait` seconds."""
-        if not self._limits.any:
+        if not self.bounded:
             return
         deadline = self._clock.monotonic() + self._limits.wait
         while passed := self._limits.passed(await self._look(app), self._clock.now()):

@@ -102,7 +102,8 @@ class Settler:
                 state.senders.evidence.read(settled=True)
             if state.leases:
                 state.tick(now)
-                taken.extend((state, lease, lease.take()) for lease in state.leases.values() if lease.dirty)
+                leases = state.leases.values()
+                taken += [(state, lease, lease.take()) for lease in leases if lease.accepted or lease.dirty]
         if taken:
             begun = self._clock.monotonic()
             results = await self.store([settlement for _, _, settlement in taken])
@@ -113,6 +114,8 @@ class Settler:
                 self._live.settled(_deliveries(taken, results))
         for state in self.states:
             for id, lease in list(state.leases.items()):
+                if lease.left:
+                    continue
                 if lease.spent and not lease.dirty:
                     del state.leases[id]
                 elif lease.part_over and lease not in state.parts:

@@ -257,7 +257,8 @@ def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
 
 def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
-        _resolve(future, None)
+        if not future.done():
+            future.set_result(None)
 
 
 def _closed() -> StorageError:
