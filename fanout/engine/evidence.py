@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
+from fanout.core.log_lines import LogLines
 from fanout.core.outcome import Outcome, Scope, Unavailable
 from fanout.core.records import EndpointRow
 from fanout.core.settlement import Attempted, Decision, Park, Retry, by_connection, by_itself
@@ -38,6 +39,7 @@ class Evidence:
         self.standing = Standing()
         self._one_gateway = bool(getattr(state.transport, "one_gateway", False))
         self.loners = Loners()
+        self._lines: dict[str, LogLines] = {}
         self.renewed_at = float("-inf")
         """When the credential was last replaced, in monotonic seconds: answers to attempts that began before speak of
         the old one."""
@@ -112,14 +114,10 @@ class Evidence:
         decision = by_itself(
             park, self.loners.again(row.id, now, self.accepted), tried, self._state.policy, now, self._rng
         )
-        state = self._state
-        name = short_hash(row.address)
-        _log.warning(
-            "%s/%s: endpoint %d (%s) alone says of the %s: %s. It waits by itself.",
-            *(state.app, state.binding, row.id, name, park.scope.value, park.reason),
-        )
+        said = "%s/%s: endpoint %d (%s) alone says of the %s: %s. It waits by itself."
+        self._say(logging.WARNING, said, row, park.scope.value, park.reason)
         if park.alarm and isinstance(decision, Retry):
-            state.gates.parked_alone(name, park, now, decision.due_at)
+            self._state.gates.parked_alone(short_hash(row.address), park, now, decision.due_at)
         return decision
 
     def accuse(self, park: Park, group: Group, lease: Lease, row: EndpointRow, outcome: Outcome, now: float) -> bool:
@@ -153,18 +151,19 @@ class Evidence:
 
     def say_dead(self, row: EndpointRow, reason: str) -> None:
         """An uncertain death is believed."""
-        state = self._state
-        _log.info(
-            "%s/%s: endpoint %d (%s) is removed: %s", state.app, state.binding, row.id, short_hash(row.address), reason
-        )
+        self._say(logging.INFO, "%s/%s: endpoint %d (%s) is removed: %s", row, reason)
 
     def say_not_believed(self, row: EndpointRow, reason: str, why: str) -> None:
         """An uncertain death is not believed."""
-        state = self._state
-        _log.warning(
-            "%s/%s: that endpoint %d (%s) is dead (%s) is not believed: %s. It stays.",
-            *(state.app, state.binding, row.id, short_hash(row.address), reason, why),
-        )
+        said = "%s/%s: that endpoint %d (%s) is dead (%s) is not believed: %s. It stays."
+        self._say(logging.WARNING, said, row, reason, why)
+
+    def _say(self, level: int, text: str, row: EndpointRow, *more: str) -> None:
+        """A line in the log about one endpoint, as long as there are not too many of its kind."""
+        left_out = self._lines.setdefault(text, LogLines()).take(self._state.clock.monotonic())
+        if left_out is not None:
+            text += f" ({left_out} more such lines were left out.)" if left_out else ""
+            _log.log(level, text, self._state.app, self._state.binding, row.id, short_hash(row.address), *more)
 
     # -- probes
 

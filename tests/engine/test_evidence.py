@@ -411,3 +411,20 @@ async def test_a_probe_that_comes_to_nothing_leaves_the_gate_of_its_notification
         status = await bad.wait(60)
         assert status.finished_at is not None
         assert [each["scope"] for each in heard.closed].count(narrow) >= 1
+
+
+async def test_a_fault_of_all_devices_is_no_line_in_the_log_for_each_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    """Devices that were accepted before, and whose topic is then wrong: each delivery says that its device is dead."""
+    wrong = False
+
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
+        return Gone("DeviceTokenNotForTopic", certain=False) if wrong else ACCEPTED
+
+    with caplog.at_level(logging.INFO, "fanout.evidence"):
+        async with running(answer) as (engine, _):
+            await register_each(engine, [(f"u{n}", f"device-{n}") for n in range(150)])
+            await (await engine.send(Notification(title="Hi"), "all")).wait(60)
+            wrong = True
+            await (await engine.send(Notification(title="Hi"), "all")).wait(60)
+    kinds = Counter(record.msg for record in caplog.records if "endpoint" in record.msg)
+    assert max(kinds.values()) == 100, "lines a minute of one kind"
