@@ -22,6 +22,7 @@ from fanout.plugin import Forwarding
 from fanout.service.accepting import Handshake, TlsListener
 from fanout.service.connections import Connections, room
 from fanout.service.joined import Joined
+from fanout.service.lingering import Lingering
 from fanout.service.tls import HANDSHAKE, ServerTls
 
 __all__ = ["GRACE", "serving"]
@@ -185,6 +186,7 @@ class _Bounded(HttpToolsProtocol):
     """The answer to a request that is none, while requests before it are being answered. Nothing is read after it."""
     _ended = False
     """Whether the client has ended its side: nothing more will come."""
+    _lingering: Lingering
     _answering: RequestResponseCycle | None = None
     """The request that was begun last; the parser may be some requests ahead of it (`cycle`)."""
     _certificate = ""
@@ -193,6 +195,7 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Joined(transport))  # type: ignore[arg-type]
+        self._lingering = Lingering(self.transport, self.flow)
         secured = transport.get_extra_info("ssl_object")
         shown = secured.getpeercert(binary_form=True) if secured is not None else None
         self._certificate = ssl.DER_cert_to_PEM_cert(shown) if shown else ""
@@ -231,6 +234,8 @@ class _Bounded(HttpToolsProtocol):
         answered. Where an answer has begun, such as a stream without end, the client counts as gone.
         """
         self._ended = True
+        if self._lingering.until:
+            return False
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # it will never be whole
         elif self._in_body:
@@ -255,7 +260,11 @@ class _Bounded(HttpToolsProtocol):
         self._give_up()
         if last:
             self.transport.write(last)
-        self.transport.close()
+            self._lingering.sends = True  # more of these bytes may come
+            self._lingering.close()
+            self.caps.waits(self)
+        else:
+            self.transport.close()
 
     def _refuse(self, status: int, phrase: str, text: str) -> None:
         """Answer a request that is none, in its turn, and read nothing more."""
@@ -282,7 +291,7 @@ class _Bounded(HttpToolsProtocol):
     def supervise(self, now: float) -> None:
         """Close the connection where its client has said nothing, or read nothing, for too long. `now` is the loop's
         time."""
-        if self.waiting_since < now - _SLOW:
+        if self.waiting_since < now - _SLOW or 0 < self._lingering.until < now:
             self._end()
         unread = self.transport.get_write_buffer_size()
         size, since = self._unread
@@ -308,6 +317,9 @@ class _Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._owed:
+            return
+        if self._lingering.until:
+            self._lingering.drop(len(data))
             return
         if not self._in_body and not self._overhead:
             self.waiting_since = self.loop.time()
@@ -341,14 +353,16 @@ class _Bounded(HttpToolsProtocol):
             self._fault = _OTHER_TARGET
         if self._fault is not _NOT_A_REQUEST:
             raise ValueError("answered by _refuse")
-        self._in_body, self._overhead = True, 0
+        self._in_body = self._lingering.sends = True
+        self._overhead = 0
         self.waiting_since = float("inf")
         self.caps.works(self)
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
+        self.cycle.transport = self._lingering  # type: ignore[assignment]
         parser: Any = self.parser
-        if parser.should_upgrade() and self.cycle is not None:
+        if parser.should_upgrade():
             # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
             self.cycle.keep_alive = False
 
@@ -357,7 +371,8 @@ class _Bounded(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body, self._overhead = False, 0
+        self._in_body = self._lingering.sends = False
+        self._overhead = 0
         super().on_message_complete()
 
 

@@ -219,7 +219,8 @@ def key_set_url(response: Response, settings: IssuerSettings) -> str:
     found = json_object(response.body)
     if found.get("issuer") != settings.issuer:
         raise KeySetUnusable(
-            "its discovery document is of another issuer, or none: write issuer exactly as the document has it"
+            f"its discovery document is of another issuer, or is none (no JSON object of at most {_HTTP.max_body:,} bytes): "
+            "write issuer exactly as the document has it"
         )
     url = found.get("jwks_uri")
     if not isinstance(url, str) or url_problem(url, query=True):
