@@ -9,9 +9,9 @@ from fanout.core.log_lines import LogLines
 
 
 @settings(max_examples=50)
-@given(st.integers(1, 5), st.lists(st.floats(0.0, 30.0), max_size=60))
-def test_no_window_has_more_lines_than_it_may_and_no_line_is_lost_without_a_word(most: int, steps: list[float]) -> None:
-    lines, now, written, said = LogLines(most, 60.0), 0.0, [], 0
+@given(st.integers(1, 5), st.lists(st.integers(0, 30), max_size=60))
+def test_no_window_has_more_lines_than_it_may_and_no_line_is_lost_without_a_word(most: int, steps: list[int]) -> None:
+    lines, now, written, said = LogLines(most, 60.0), 0, [], 0
     for step in steps:
         now += step
         left_out = lines.take(now)
