@@ -10,6 +10,7 @@ from fanout.config.binding import BindingTable, check_environment, check_setting
 from fanout.config.document import Document, find_document, storage_location
 from fanout.config.environment import Asked
 from fanout.config.faults import Faults
+from fanout.config.limits import Limits
 from fanout.config.load import load, load_binding
 from fanout.config.places import line_of, places
 from fanout.config.renew import prove
@@ -18,7 +19,6 @@ from fanout.config.service import (
     ApiKeySettings,
     CertificateSettings,
     IssuerSettings,
-    Limits,
     ServiceSettings,
     UserKeySettings,
 )

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from fanout.config.binding import environment_name, made_of
 from fanout.config.faults import Faults
+from fanout.config.limits import Limits
 from fanout.config.service import (
     ApiKeySettings,
     CertificateSettings,
     IssuerSettings,
-    Limits,
     ServiceSettings,
     UserKeySettings,
 )

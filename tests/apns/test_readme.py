@@ -6,7 +6,6 @@ import ast
 import json
 import re
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,6 @@ def test_the_configuration_is_valid() -> None:
     table["key"] = Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
     assert ApnsSettings(**table).url == "https://api.sandbox.push.apple.com"
     assert tomllib.loads(blocks("toml")[1])["apps"]["default"]["transports"]["apns_sandbox"]["type"] == "apns"
-
-
-def test_every_setting_is_described() -> None:
-    rows = "\n".join(line for line in TEXT.splitlines() if line.startswith("| `"))
-    for field in fields(ApnsSettings):
-        name = "key_file" if field.name == "key" else field.name
-        assert f"`{name}`" in rows
 
 
 def test_the_live_activity_is_one() -> None:

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 
 from fanout.plugin import Notification
 from fanout_webpush.payload import encode
-from fanout_webpush.settings import WebPushSettings
 from fanout_webpush.simulator import WebPushSimulator
 
 ROOT = Path(__file__).parents[2]
@@ -27,12 +25,6 @@ TEXT = (ROOT / "transports/fanout_webpush/README.md").read_text(encoding="utf-8"
 def blocks(language: str) -> list[str]:
     found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     return [text for name, text in found if name == language]
-
-
-def test_every_setting_is_described() -> None:
-    described = set(re.findall(r"`([a-z_0-9]+)`", "".join(re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE))))
-    names = {field.name for field in fields(WebPushSettings)}
-    assert names <= described | {name.removesuffix("_file") for name in described}
 
 
 def test_the_override_passes_through() -> None:
