@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,11 @@ from fanout_kit.postgres import PostgresServer
 # No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context.
 # Processes that a test starts inherit this.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
+
+# httpcore asks for this module at each lock of each request, and where it is not installed Python looks for it each time
+# in all folders: a hundredth of the tests' time.
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 # A loaded machine is no failure. What a test states for itself holds instead.
 settings.register_profile("short", deadline=None, max_examples=50)
