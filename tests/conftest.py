@@ -32,8 +32,8 @@ from fanout_kit.postgres import PostgresServer
 # Processes that a test starts inherit this.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
 
-# httpcore asks for this module at each lock of each request, and where it is not installed Python looks for it each time
-# in all folders: a hundredth of the tests' time.
+# httpcore asks for this module at each lock of each request. Where it is not installed, Python looks for it in all
+# folders each time: a hundredth of the tests' time.
 if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 

@@ -278,9 +278,10 @@ def test_every_command_in_the_examples_exists() -> None:
             assert flag in options, f"fanout {command} has no {flag}"
 
 
-def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
+def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block as it stands, in order, against a simulated gateway; ID is the id that a command before it printed."""
     from fanout.cli.gateways import Gateway, toml
+    from tests.faults.nursery import Nursery, nursery
 
     (block,) = blocks("sh", section("From the shell"))
     lines = [line.partition(" #")[0].split() for line in block.splitlines()]
@@ -291,29 +292,25 @@ def test_the_commands_of_the_shell_do_what_they_say(tmp_path: Path) -> None:
             for n in range(10)
         )
     )
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
+    for name in [name for name in os.environ if name.startswith("FANOUT_")]:
+        monkeypatch.delenv(name)
     said: dict[str, str] = {}
 
-    def one(words: list[str], id: str) -> str:
+    async def one(processes: Nursery, number: int, words: list[str], id: str) -> str:
         # `work` would go on until it is told to end.
         words = [id if word == "ID" else word for word in words[1:]] + (["--drain"] if words[1] == "work" else [])
-        found = subprocess.run(
-            [sys.executable, "-m", "fanout", *words],
-            cwd=tmp_path,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert found.returncode == 0, (words, found.stdout, found.stderr)
-        return found.stdout
+        out, err = tmp_path / f"{number}.out", tmp_path / f"{number}.err"
+        process = processes.spawn("fanout.cli:main", ["fanout", *words], out=out, log=err, folder=tmp_path)
+        code = await process.wait(120)
+        assert code == 0, (words, out.read_text(), err.read_text())
+        return out.read_text()
 
     async def all_of_them() -> None:
-        async with Gateway("apns", tmp_path / "apple") as apple:
+        async with Gateway("apns", tmp_path / "apple") as apple, nursery() as processes:
             (tmp_path / "fanout.toml").write_text(toml("sqlite:fanout.db", {"apns": apple.settings}, {}))
             id = ""
-            for words in lines:
-                out = await asyncio.to_thread(one, words, id)
+            for number, words in enumerate(lines):
+                out = await one(processes, number, words, id)
                 said[" ".join(words[1:])] = out
                 if words[1] == "send" and not {"--wait", "--dry-run"} & set(words):
                     id = out.strip()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -71,13 +73,19 @@ def prose(source: str) -> Iterator[tuple[int, str]]:
     yield from blocks(comments(source, _COMMENT))
 
 
+@cache
+def prose_of(file: Path) -> list[tuple[int, str]]:
+    """`prose` of a file, which is parsed once for all tests."""
+    return [*prose(file.read_text(encoding="utf-8"))]
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_sentence_of_the_code_has_a_noun_for_a_subject(folder: str) -> None:
     found = {
         f"{file.relative_to(ROOT)}:{line}": wrong
         for file in SOURCES
         if file.is_relative_to(ROOT / folder)
-        for line, text in prose(file.read_text(encoding="utf-8"))
+        for line, text in prose_of(file)
         if (wrong := subjects(text))
     }
     assert not found
@@ -103,7 +111,7 @@ def test_pronouns_within_sentences_become_fewer(folder: str) -> None:
         len(_WITHIN.findall(_CODE.sub("", text)))
         for file in SOURCES
         if file.is_relative_to(ROOT / folder)
-        for _, text in prose(file.read_text(encoding="utf-8"))
+        for _, text in prose_of(file)
     )
     assert found <= CEILING[folder], "write a noun: the worker, the caller, the deliveries that …"
 

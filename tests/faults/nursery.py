@@ -105,8 +105,11 @@ class Nursery:
         limits: Mapping[str, int] | None = None,
         uid: int = 0,
         network: str = "",
+        out: Path | None = None,
+        folder: Path | None = None,
     ) -> Child:
-        """A child that calls `main` (`module:function`) with these words as `sys.argv`.
+        """A child that calls `main` (`module:function`) with these words as `sys.argv`, in `folder` where one is given.
+        Its standard output goes to `out`, else to `log` too.
 
         `limits` are names of RLIMIT_… with their value. `uid` is another user to be, and `network` the network
         namespace to be in, for who runs as root.
@@ -119,6 +122,8 @@ class Nursery:
             limits=dict(limits or {}),
             uid=uid,
             network=network,
+            out=str(out or log),
+            folder=str(folder or ""),
         )
         return Child(pid, log, self)
 
@@ -196,11 +201,13 @@ def _child(words: dict[str, Any], stdin: IO[str]) -> None:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        log = os.open(words["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        for number, target in ((0, null), (1, log), (2, log)):
+        out, log = (os.open(words[to], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) for to in ("out", "log"))
+        for number, target in ((0, null), (1, out), (2, log)):
             os.dup2(target, number)
-        for number in (null, log):
+        for number in (null, out, log):
             os.close(number)
+        if words["folder"]:
+            os.chdir(words["folder"])
         os.environ.update(words["environment"])
         for name, value in words["limits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
