@@ -101,8 +101,8 @@ def lease(
         for id, uuid, attempt, epoch, packed, states, part in rows
     ]
     if few(chunks):
-        missing = {chunk.notification for chunk in chunks} - known
-        stored = shared(db, notifications, [*missing]) if missing else {}
+        unknown = [*{chunk.notification for chunk in chunks} - known]
+        stored = shared(db, notifications, unknown) if unknown else {}
         complete(chunks, resolve(db, endpoints_of(chunks), now), stored)
     return chunks
 

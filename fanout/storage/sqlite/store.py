@@ -126,8 +126,7 @@ class SqliteStorage(SqlStorage):
         if len(self._known) > 16_384:  # twice as many as a dispatcher keeps
             self._known.clear()
         # The dispatcher prepares those that storage fills in, and those that are due later, when it leases them.
-        plain = (sub for sub in submissions if sub.due_at <= now and not (sub.feed or sub.follows or sub.joins))
-        self._known.update([sub.id for sub in plain])
+        self._known.update(s.id for s in submissions if s.due_at <= now and not (s.feed or s.follows or s.joins))
         return super().put(submissions, now)
 
     async def lease(
