@@ -40,6 +40,11 @@ class Turns:
         self.reading = 0
         """How many of those in line read from a connection."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a piece of work is in line, or being done."""
+        return bool(self._line)
+
     @staticmethod
     def on(loop: Loop) -> Turns:
         """The one of that loop.

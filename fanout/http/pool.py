@@ -194,7 +194,7 @@ class H2Pool:
                 best.write()  # to an idle connection at once: later requests of this turn gather behind it
             else:
                 best.flushing = True
-                self._loop.call_soon(best.flush)
+                self._loop.call_soon(best.flush_in_turn)
         elif len(best.codec.out) > FULL:
             best.write()
         if least >= best.half and self._connecting is None and len(self._ready) < self._settings.connections:

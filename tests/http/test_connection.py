@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.turns import Turns
 from fanout.http import H2Pool, PoolSettings, PoolStats
 from fanout.http.connection import Connection
 from fanout.http.frames import FrameType, frame, ping, settings
@@ -57,6 +58,30 @@ async def test_writes_of_one_turn_of_the_loop_leave_together() -> None:
     assert transport.written == []
     await settle()
     assert transport.written == [ping(b"12345678", ack=True) + ping(b"abcdefgh", ack=True)]
+
+
+@pytest.mark.parametrize(("pieces", "writes"), [(0, [1]), (1, [1]), (3, [3]), (5, [5]), (12, [5, 5, 2])])
+async def test_while_other_work_is_in_line_requests_are_gathered_for_a_few_turns(
+    pieces: int, writes: list[int]
+) -> None:
+    """Each piece of work ends in one more frame to write."""
+    connection, transport = connected(Clock())
+    await settle()
+    loop = asyncio.get_running_loop()
+    left = pieces
+
+    def piece() -> bool:
+        nonlocal left
+        left -= 1
+        connection.data_received(ping(b"12345678"))
+        return left > 0
+
+    if pieces:
+        Turns.on(loop).add(loop, piece)
+    else:
+        connection.data_received(ping(b"12345678"))
+    await settle()
+    assert [len(each) // 17 for each in transport.written] == writes
 
 
 async def test_while_the_transport_asks_to_wait_nothing_is_written() -> None:

@@ -124,15 +124,37 @@ class Case:
             await asyncio.sleep(0)
 
 
-async def test_a_run_is_encrypted_for_a_millisecond_a_turn_and_each_slice_begins_together() -> None:
+async def test_a_run_is_encrypted_for_a_millisecond_a_turn_and_begins_together() -> None:
     case = Case([address(n) for n in range(10)], cost=0.0003)
     case.begin()
     assert case.worker.done == 0, "nothing is encrypted in the call of start"
     await case.turns()
     assert case.worker.done == 4
-    assert case.pool.calls == [[b"/0", b"/1", b"/2", b"/3"]]
+    assert case.pool.calls == []
+    await case.turns(1)
+    assert case.worker.done == 8
+    await case.turns(2)
+    assert case.pool.calls == [[b"/%d" % n for n in range(10)]]
+
+
+async def test_closing_leaves_what_is_encrypted_and_not_sent_to_send() -> None:
+    case = Case([address(n) for n in range(10)], cost=0.0003)
+    case.begin()
+    await case.turns()
+    case.slices.close()
     await case.turns(3)
-    assert [len(call) for call in case.pool.calls] == [4, 4, 2]
+    assert (case.worker.done, case.pool.calls) == (4, [])
+    assert case.outcomes == dict.fromkeys(range(10))
+    assert case.host.idle
+
+
+async def test_a_delivery_that_was_given_up_between_encryption_and_the_end_of_its_run_is_not_sent() -> None:
+    case = Case([address(n) for n in range(6)], cost=0.0003)
+    case.begin()
+    await case.turns()
+    case.run.give_up([1])
+    await case.turns(2)
+    assert case.pool.calls == [[b"/0", b"/2", b"/3", b"/4", b"/5"]]
 
 
 async def test_runs_and_single_sends_take_turns_in_the_order_of_asking() -> None:

@@ -1,4 +1,4 @@
-"""Deliveries of a run to one host: encrypted in slices, and begun together as each slice ends."""
+"""Deliveries of a run to one host: encrypted in slices, and begun together when the last slice ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HostRun:
     become idle. A delivery to an older browser, to another host or without room is left to `send`.
     """
 
-    __slots__ = ("_fail", "_host", "_judge", "_left", "_now", "_run", "_tokens", "_unanswered", "_waiting")
+    __slots__ = ("_fail", "_host", "_judge", "_left", "_now", "_run", "_sealed", "_tokens", "_unanswered", "_waiting")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class HostRun:
         self._fail = fail
         self._left = left
         self._waiting = [*reversed(indices)]  # for encryption
+        self._sealed: list[tuple[int, bytes, bytes]] = []
+        """Deliveries that are encrypted and not sent yet: index, path and body."""
         self._unanswered = {*indices}
         host.runs[self] = None
 
@@ -57,13 +59,10 @@ class HostRun:
         return all(map(self._run.over, self._unanswered))
 
     def go_on(self, encrypt: Encrypt, clock: Callable[[], float], until: float, most: int) -> int:
-        """Encrypt at most `most` deliveries, until the time `until` by `clock`, and send the requests together; the
-        number of requests."""
-        run, waiting, path_of = self._run, self._waiting, self._host.path_of
-        record = run.message.record  # type: ignore[attr-defined]
-        indices: list[int] = []
-        paths: list[bytes] = []
-        bodies: list[bytes] = []
+        """Encrypt at most `most` deliveries, until the time `until` by `clock`; their number. With the last one the
+        requests of all are sent: a call, a write and a read for each slice would cost a sixth of the whole."""
+        run, waiting, sealed, path_of = self._run, self._waiting, self._sealed, self._host.path_of
+        record, before = run.message.record, len(sealed)  # type: ignore[attr-defined]
         while waiting:
             index = waiting.pop()
             if run.over(index):
@@ -79,20 +78,24 @@ class HostRun:
             if older and record:
                 self._leave((index,))
                 continue
-            indices.append(index)
-            paths.append(path)
-            bodies.append(body)
-            if len(indices) == most or clock() >= until:
+            sealed.append((index, path, body))
+            if len(sealed) - before == most or clock() >= until:
                 break
-        if indices:
+        count = len(sealed) - before
+        if sealed and not waiting:
+            self._sealed = []
+            self._end([index for index, _, _ in sealed if run.over(index)])  # since they were encrypted
+            sealed = [each for each in sealed if each[0] in self._unanswered]
             try:
-                self._begin(indices, paths, bodies)
+                if sealed:
+                    self._begin(sealed)
             except Exception:
+                indices = [index for index, _, _ in sealed]
                 self._end(indices)
                 for index in indices:
                     run.answer(index, _BROKEN)
                 raise
-        return len(indices)
+        return count
 
     @property
     def over(self) -> bool:
@@ -100,11 +103,13 @@ class HostRun:
         return not self._waiting
 
     def give_up(self) -> None:
-        """Deliveries without encryption are left to `send`."""
-        waiting, self._waiting = self._waiting, []
+        """Deliveries that are not sent yet are left to `send`."""
+        waiting = [*self._waiting, *(index for index, _, _ in self._sealed)]
+        self._waiting, self._sealed = [], []
         self._leave(waiting)
 
-    def _begin(self, indices: list[int], paths: list[bytes], bodies: list[bytes]) -> None:
+    def _begin(self, sealed: list[tuple[int, bytes, bytes]]) -> None:
+        indices, paths, bodies = ([*each] for each in zip(*sealed, strict=True))
         run, host, pool = self._run, self._host, self._host.pool
         if pool is None:
             self._leave(indices)
@@ -133,7 +138,7 @@ class HostRun:
 
 
 class _Answers:
-    """The answers to the requests of one slice, by their numbers in it."""
+    """The answers to the requests, by their numbers."""
 
     __slots__ = ("_authorization", "_indices", "_of")
 
