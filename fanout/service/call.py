@@ -40,6 +40,8 @@ _log = logging.getLogger("fanout.service")
 
 _JSON = (b"content-type", b"application/json")
 
+_LINES = 10
+"""Lines a minute about requests that could not be done."""
 _ARRIVED = 16
 """Messages of an unread body that are passed over for the sake of the connection."""
 _draw = fork_safe_random().randbytes
@@ -81,6 +83,7 @@ class Service:
         self._readiness = Readiness(engine, clock.monotonic)
         self.lag = LoopLag()
         self._rates = Rates()
+        self._not_logged = 0
         self.security = SecurityEvents()
         self.granted = Granted(
             engine.reads.access if engine.reads.has("access") else None, clock, lambda: engine.apps, self._signers_ended
@@ -158,6 +161,15 @@ class Service:
             caller=None,
             now=self.clock.monotonic(),
         )
+
+    def not_done(self, error: Exception) -> None:
+        """Log why a request was not done for want of the database, in at most ten lines a minute: while it is away,
+        each request ends so."""
+        if self._rates.take("not done", _LINES, self.clock.monotonic()):
+            self._not_logged += 1
+            return
+        _log.error("Not done: %s (%d more requests since the last such line)", error, self._not_logged)
+        self._not_logged = 0
 
     def take(self, kind: str, caller: Caller) -> float:
         """Count one event of that kind: 0.0 if the caller may have it, else after how many seconds.

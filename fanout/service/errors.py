@@ -6,7 +6,6 @@ The envelope is Microsoft Graph's, on our own routes too: `{"error": {"code", "m
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -34,8 +33,6 @@ from fanout.service.auth import AuthError
 from fanout.service.feed.errors import FeedError
 
 __all__ = ["CODES", "Problem", "Refused", "envelope", "problem_of", "sentence"]
-
-_log = logging.getLogger("fanout.service")
 
 CODES = {
     400: "invalidRequest",
@@ -121,7 +118,6 @@ def problem_of(error: BaseException) -> Problem:
         case StorageFull():
             return Problem(507, CODES[507], "There is no room to store this now.", {"retry-after": "30"})
         case StorageError() | EngineClosed():
-            _log.error("Not done: %s", error)
             return Problem(503, CODES[503], "Nothing can be stored or read now: try again.", _RETRY)
         case PartAbsent():
             return Problem(501, CODES[501], str(error))

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fanout.core.peer import peer_of
 from fanout.core.roles import ROLES, may
 from fanout.engine.acting import act_as
-from fanout.errors import FanoutError
+from fanout.errors import EngineClosed, FanoutError, StorageError, StorageFull
 from fanout.service.auth import AuthError, Caller
 from fanout.service.body import ClientGone
 from fanout.service.call import Call, Reply, Service
@@ -43,7 +43,7 @@ _STREAMS = frozenset({"/v1/endpoints/import"})
 _REFUSALS = frozenset({400, 403, 404, 405, 408, 413, 415})
 """Refusals of requests that a known caller could have avoided. A conflict, a cursor too old or an item that has changed
 is how clients work."""
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_WITH_BODY = frozenset({"POST", "PATCH", "DELETE"})
 _ASKED_FROM_PAGES = ("authorization", "content-type", "x-uns-id", "last-event-id", "if-match", "idempotency-key")
 _TOLD_TO_PAGES = ("etag", "location", "request-id", "retry-after")
 
@@ -152,6 +152,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 def _problem(call: Call, error: Exception, path: str) -> Problem:
     problem = problem_of(error)
+    if isinstance(error, StorageError | EngineClosed) and not isinstance(error, StorageFull):
+        call.service.not_done(error)
     if problem.status in _REFUSALS and call.caller is not None:
         call.service.refused(call.caller)
     if problem.status == 500:
@@ -232,7 +234,7 @@ class _Pages(CORSMiddleware):
     def __init__(self, app: ASGIApp, service: Service) -> None:
         super().__init__(
             app,
-            allow_methods=("GET", "POST", "PATCH", "DELETE"),
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=_ASKED_FROM_PAGES,
             expose_headers=_TOLD_TO_PAGES,
         )

@@ -42,7 +42,7 @@ def preflight(origin: str, method: str = "PATCH", headers: str = CLIENT_HEADERS)
 @pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("path", ["/v1/me/feed/some-id", "/v1/notifications", "/beta/me/notifications"])
 async def test_a_browser_asks_beforehand_without_a_credential(http: httpx.AsyncClient, origin: str, path: str) -> None:
-    for method in ("GET", "POST", "PATCH", "DELETE"):
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         answer = await http.options(path, headers=preflight(origin, method))
         assert answer.status_code == 200, answer.text
         assert answer.headers["access-control-allow-origin"] == origin
@@ -52,6 +52,15 @@ async def test_a_browser_asks_beforehand_without_a_credential(http: httpx.AsyncC
         assert "access-control-allow-credentials" not in answer.headers
 
 
+async def test_each_route_of_the_document_can_be_called_from_a_page(http: httpx.AsyncClient) -> None:
+    """Of a method that is left out a browser tells its page nothing but "CORS error"."""
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            answer = await http.options(path, headers=preflight(OURS, method.upper()))
+            assert answer.status_code == 200, (method, path)
+
+
 async def test_other_origins_and_other_headers_are_refused(http: httpx.AsyncClient) -> None:
     for headers in (
         preflight(OTHER),
@@ -59,7 +68,7 @@ async def test_other_origins_and_other_headers_are_refused(http: httpx.AsyncClie
         preflight(f"{OURS}.evil.example"),
         preflight(OURS.replace("https", "http")),
         preflight(f"{OURS}:8443"),
-        preflight(OURS, "PUT"),
+        preflight(OURS, "TRACE"),
         preflight(OURS, headers="x-fanout-user"),
     ):
         answer = await http.options("/v1/notifications", headers=headers)

@@ -82,3 +82,23 @@ async def test_a_database_that_does_not_answer_is_told_within_a_second(
     silent.set()
     rig.service._readiness.forget()
     assert (await rig.http.get("/ready")).json()["storage"] == "ok"
+
+
+async def test_an_outage_of_the_database_is_not_a_line_of_the_log_for_each_request(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(*args: Any) -> None:
+        raise StorageUnavailable("The database is away.")
+
+    monkeypatch.setattr(rig.engine, "status", away)
+    monkeypatch.setattr(rig.engine.endpoints, "import_", lambda *args, **more: away())
+    for _ in range(25):
+        answer = await rig.as_app("GET", "/v1/notifications/" + "0" * 36)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        answer = await rig.as_app(
+            "POST", "/v1/endpoints/import", content=b"{}", headers={"content-type": "application/x-ndjson"}
+        )
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    said = [record.getMessage() for record in caplog.records if "Not done" in record.getMessage()]
+    assert 1 <= len(said) <= 10
+    assert "The database is away." in said[0]

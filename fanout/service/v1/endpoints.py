@@ -123,6 +123,7 @@ async def _import(call: AppCall) -> dict[str, Any]:
             on_progress=progress,
         )
     except StorageError as error:
+        call.service.not_done(error)
         problem = problem_of(error)
         text = f"{problem.message} Of this import {done:,} lines were stored; importing them again does no harm."
         raise Refused(problem.status, problem.code, text, problem.headers) from error
