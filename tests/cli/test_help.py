@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +78,8 @@ def test_a_dry_run_says_which_instant_it_understood(shell: Any) -> None:
     assert line["due_at"] == at.timestamp()
     (line,) = shell(*words[:-2], "--json").lines
     assert line["due_at"] is None
+
+
+def test_the_page_of_the_command_line_lists_each_command_as_help_does() -> None:
+    page = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| `fanout (\w+)` \| (.*) \|$", page, re.MULTILINE)) == COMMANDS

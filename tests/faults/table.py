@@ -1,4 +1,4 @@
-"""The table: every row of the reliability plan, in its order, and what is done about it here."""
+"""The table of the fault run: a row states a figure, its limit, and the function that measures it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,12 @@ class Row:
 
 
 def measured(number: int, figure: str, limit: str) -> Callable[[Measure], Row]:
-    """Makes a row of the coroutine function that measures it."""
+    """Makes a row of the coroutine function that measures it.
+
+    `number` is the next free one (`all_rows`), `figure` the measured thing, and `limit` the condition under which the
+    row passes. The function is given a `Form` (long or short, with a folder, a seed and its processes), and raises
+    `NotRun` where this machine lacks a program.
+    """
 
     def made(run: Measure) -> Row:
         return Row(number=number, figure=figure, limit=limit, run=run)

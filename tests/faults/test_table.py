@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_row_is_there_once_and_says_what_becomes_of_it() -> None:
-    assert [row.number for row in ROWS] == list(range(1, 66))
+    assert [row.number for row in ROWS] == list(range(1, len(ROWS) + 1))
+    assert len(ROWS) >= 65, "a row is gone"
     for row in ROWS:
         assert sum((row.run is not None, bool(row.see), bool(row.why))) == 1, row.number
         assert row.figure
