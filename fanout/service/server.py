@@ -325,8 +325,9 @@ class _Bounded(HttpToolsProtocol):
             self.waiting_since = self.loop.time()
         self._overhead += len(data)
         self._unset_keepalive_if_required()
+        parser: Any = self.parser
         try:
-            self.parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # no protocol is changed to
         except httptools.HttpParserError:
@@ -357,11 +358,11 @@ class _Bounded(HttpToolsProtocol):
         self._overhead = 0
         self.waiting_since = float("inf")
         self.caps.works(self)
-        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+        parser: Any = self.parser
+        if self.expect_100_continue and parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
         self.cycle.transport = self._lingering  # type: ignore[assignment]
-        parser: Any = self.parser
         if parser.should_upgrade():
             # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
             self.cycle.keep_alive = False
