@@ -97,14 +97,15 @@ async def test_who_goes_on_sending_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
         writer.close()
 
 
-async def test_who_neither_sends_nor_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "_PATIENCE", 0.01)
+@pytest.mark.parametrize("bound", ["_PATIENCE", "_SILENCE"])
+async def test_who_neither_sends_nor_ends_is_ended(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, bound, 0.01)
     monkeypatch.setattr(server, "_SWEEP", 1)
     async with running() as rig, asyncio.timeout(30):
         _, writer = await lasting(rig, request("POST", "/v1/notifications", "Content-Length: 1000000"))
         with pytest.raises(OSError):  # noqa: PT012 - the second write meets the reset
             while True:
+                await asyncio.sleep(0.3)
                 writer.write(b" ")
                 await writer.drain()
-                await asyncio.sleep(0.01)
         writer.close()
