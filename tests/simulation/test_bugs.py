@@ -35,8 +35,8 @@ CAUGHT_BY = {
     "revive-lease": 69,
     "send-to-former-owner": 8,
     "skip-at-page-edge": 2,
-    "unmarked-once": 9,
-    "wrong-byte": 2,
+    "unmarked-once": 19,
+    "wrong-byte": 8,
 }
 """Where the search begins: a seed that has caught the bug before. It goes on with all others, and with --soak begins at
 0."""
