@@ -137,6 +137,15 @@ def test_a_module_imports_only_what_stands_lower() -> None:
     assert not {name: found for name, found in wrong.items() if found}, "LEVELS says what each may import"
 
 
+def test_the_server_of_metrics_is_imported_when_it_is_started() -> None:
+    """Else each service takes the time for it, of which most serve their metrics themselves."""
+    for name in (name for name in OURS if within(name, "fanout.metrics") or within(name, "fanout.service")):
+        for node in ast.parse(OURS[name].read_text(encoding="utf-8")).body:
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(within(each, "aiohttp") for each in found), name
+
+
 def test_a_module_imports_only_what_its_layer_may_have_from_outside() -> None:
     wrong = {}
     for name in OURS.keys() - {"fanout"}:
