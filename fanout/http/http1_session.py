@@ -285,7 +285,7 @@ class Session:
         self._unanswered(wire)
         if stale and exchange.repeatable and not self._closed:
             # The server closed a kept connection as this request came: another one is due a new connection.
-            exchange.repeatable, exchange.wire = False, None
+            exchange.repeatable, exchange.fresh, exchange.wire = False, True, None
             self._begin(exchange)
         else:
             self._fail(exchange, "unknown", reason)

@@ -194,7 +194,7 @@ async def test_ten_thousand_unknown_ids_while_the_issuer_is_down(rig: Rig) -> No
             assert (await rig.caller(rig.token(jti=str(n)))).user == "alice"
     assert (
         rig.issuer.requests["keys"] <= 3
-    )  # one fetch; aiohttp asks again where a kept connection turns out to be closed
+    )  # one fetch; a GET is sent again where a kept connection turns out to be closed
     assert len(rig.auth._verified) == 101
 
 
