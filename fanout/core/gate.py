@@ -278,19 +278,20 @@ class Gate:
             return False
         if not self.closures or now < self._away_since:  # the latter where the clock was set back
             self._away_since = now
-        self.closures += 1
+        base, self._stay = self._policy.backoff_base, 0.0
+        if knocks:
+            # One closure, however often it is tried: another failure after that is the second, and closes it briefly.
+            self.closures = max(1, self.closures)
+            away, pace = now - self._away_since, base * max(1.0, knocks / _KNOCKS)
+            after = min(rng.uniform(pace / 2, pace), max(rng.uniform(base / 2, base), away), self._policy.backoff_cap)
+            self._stay = max(0.0, min(away, _STAY) - after)
+        else:
+            self.closures += 1
         if after is None:
-            base = self._policy.backoff_base
             # At least half of the ceiling: a gate with full jitter could reopen at once and let the whole window
             # through.
             ceiling = min(self._policy.backoff_cap, base * 2.0 ** min(self.closures - 1, 30))
             after = ceiling / 2 + backoff(self.closures, base=base / 2, cap=self._policy.backoff_cap / 2, rng=rng)
-        self._stay = 0.0
-        if knocks:
-            pace = self._policy.backoff_base * max(1.0, knocks / _KNOCKS)
-            soon = min(after, rng.uniform(pace / 2, pace))
-            stay = min(after, _STAY, max(soon, now - self._away_since))
-            self._stay, after = stay - soon, soon
         self.state = GateState.CLOSED
         self.since, self.until = now, now + after
         self.reason = reason

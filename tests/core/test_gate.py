@@ -211,6 +211,25 @@ def test_what_is_no_probe_waits_as_long_as_the_outage_has_lasted_and_five_minute
     assert rounds <= 16, "a delivery that waits goes to storage a few times"
 
 
+@settings(max_examples=15)
+@given(st.integers(0, 2**32), st.floats(0.0, 120.0))
+def test_a_gateway_that_is_back_and_not_yet_well_is_not_left_alone_for_long(seed: int, outage: float) -> None:
+    """No connection comes about for a while, each second; then one does, and is answered 503."""
+    rng, gate, now = random.Random(seed), Gate(POLICY), 0.0
+    while now <= outage:
+        gate.close(now, rng, reason="connect", knocks=1)
+        now = gate.opens_at(now)
+        gate.admits(now)
+    gate.close(now, rng, reason="ServiceUnavailable")
+    assert gate.resumes_at(now) - now <= 2.0
+    now = gate.opens_at(now)
+    gate.admits(now)
+    gate.close(now, rng, reason="connect", knocks=1)
+    gate.admits(gate.opens_at(now))
+    gate.close(now, rng, reason="ServiceUnavailable")
+    assert gate.opens_at(now) - now <= 4.0
+
+
 def test_many_gates_share_the_pace_of_probes() -> None:
     rng, gate, now, count = random.Random(1), Gate(POLICY), 0.0, 10_000
     probes = 0

@@ -13,8 +13,15 @@ PLANTS = [
     Plant(
         "a gateway to which no connection comes about is asked again later each time",
         "fanout/core/gate.py",
-        "            soon = min(after, rng.uniform(pace / 2, pace))\n",
-        "            soon = after\n",
+        "            after = min(rng.uniform(pace / 2, pace), max",
+        "            after = max(rng.uniform(pace / 2, pace), max",
+        "tests/core/test_gate.py",
+    ),
+    Plant(
+        "each probe of an outage doubles the wait after another failure",
+        "fanout/core/gate.py",
+        "            self.closures = max(1, self.closures)\n",
+        "            self.closures += 1\n",
         "tests/core/test_gate.py",
     ),
     Plant(
