@@ -140,6 +140,7 @@ _COPIED_IN_STORAGE = (
     "test_sqlite",
     "test_sealed",
     "test_model",
+    "test_plans",
     "test_values",
     "test_tokens",
     "test_suite_bites",

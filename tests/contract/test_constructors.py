@@ -18,7 +18,7 @@ ARGUED = {
 def long_constructors(source: str) -> list[str]:
     """The classes in this source whose `__init__` has more arguments than `MOST`, `self` not counted."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source)) if "__init__" in source else ():
         if isinstance(node, ast.ClassDef):
             for made in node.body:
                 if isinstance(made, ast.FunctionDef) and made.name == "__init__":
