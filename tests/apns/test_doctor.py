@@ -29,6 +29,7 @@ WORDS = {
     "BadTopic": ["topic = com.example.app"],
     "MissingTopic": ["topic"],
     "ServiceUnavailable": ["no answer"],
+    "TooManyProviderTokenUpdates": ["too many tokens", "20 minutes"],
     "TooManyRequests": ["slow down"],
     "BadPath": ["gateway"],
 }

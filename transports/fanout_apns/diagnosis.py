@@ -37,6 +37,7 @@ _REMEDIES = {
     "Forbidden": "Apple refuses this credential: check that the key or certificate is active on Apple's developer site.",
     "TopicDisallowed": "This credential may not push to topic = {topic}: set topic to the app's bundle id, or use that app's key.",
     "BadTopic": "topic = {topic} is no app of this team: set it to the app's bundle id.",
+    "TooManyProviderTokenUpdates": "Apple has seen too many tokens of this key: let no other program sign with it, and check again in 20 minutes.",
     "MissingTopic": "Apple needs a topic with this credential: set topic to the app's bundle id.",
 }
 
@@ -61,6 +62,8 @@ def diagnose(outcome: Outcome, settings: ApnsSettings, trouble: str = "") -> Dia
             )
         case Throttled():
             return Diagnosis("Apple asks to slow down: check again in a minute.", outcome.reason)
+        case Unavailable(_, _, "TooManyProviderTokenUpdates" as reason):
+            return Diagnosis(_REMEDIES[reason], reason)
         case Unavailable():
             return Diagnosis(
                 f"{settings.url} gave no answer ({outcome.reason}): check the network, the firewall "
