@@ -177,19 +177,20 @@ class ApiKeySettings:
             The end; None where the key has none.
 
         Raises:
-            UsageError: `expires` is no time.
+            UsageError: `expires` is no time, or none before the year 5138, up to which every part can write it.
         """
         if self.expires is None:
             return None
         try:
-            if len(self.expires) == 10:
-                return datetime.fromisoformat(self.expires).replace(tzinfo=UTC).timestamp() + 86_400
             moment = datetime.fromisoformat(self.expires)
         except ValueError:
             moment = None
-        if moment is None or moment.tzinfo is None:
-            raise UsageError(f"expires {self.expires!r} is no time: write 2030-01-31, or 2030-01-31T12:00:00Z.")
-        return moment.timestamp()
+        day = len(self.expires) == 10
+        # Times end there in `fanout.core.given.instant` too.
+        if moment is None or moment.year >= 5138 or not (moment.tzinfo or day):
+            text = "is no time before the year 5138: write 2030-01-31, or 2030-01-31T12:00:00Z."
+            raise UsageError(f"expires {self.expires!r} {text}")
+        return moment.replace(tzinfo=UTC).timestamp() + 86_400 if day else moment.timestamp()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,6 +268,8 @@ async def test_a_signer_signs_for_its_own_app_and_calls_for_nobody() -> None:
         ({"kind": "signer", "role": "app"}, "kind caller"),
         ({"kind": "host"}, "signer"),
         ({"expires": "soon"}, "2030-01-31"),
+        ({"expires": "9999-12-31"}, "year 5138"),
+        ({"expires": "9999-12-31T23:59:59-23:59"}, "year 5138"),
         ({"name": "x" * 201}, "200"),
         ({"name": "a\nb"}, "printable"),
     ],
