@@ -58,7 +58,9 @@ def add(
         try:
             raw = orjson.loads(address)
         except orjson.JSONDecodeError as error:
-            raise UsageError(f"ADDRESS begins like JSON and is none: {error.msg}.") from None
+            raise UsageError(
+                f"ADDRESS begins like JSON and is none: {error.msg}. Write it between single quotes, unchanged."
+            ) from None
 
     async def command() -> int:
         made = parts(config, "endpoints", create=True, app=app, binding=transport)

@@ -187,7 +187,9 @@ def _addresses(devices: Iterable[str], chosen: Sequence[str]) -> dict[str, Any]:
         try:
             found[name] = orjson.loads(address) if address.lstrip().startswith("{") else address
         except orjson.JSONDecodeError as error:
-            raise UsageError(f"--device {name}=… begins like JSON and is none: {error.msg}.") from None
+            raise UsageError(
+                f"--device {name}=… begins like JSON and is none: {error.msg}. Write it between single quotes, unchanged."
+            ) from None
     return found
 
 

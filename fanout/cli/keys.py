@@ -80,7 +80,7 @@ def keys(
     if (id is None) == (kind == "revoke"):
         raise UsageError("fanout keys revoke ID: name the key's id or the host name; nothing else takes one.")
     if name is not None and kind != "add":
-        raise UsageError("--name is for `fanout keys add`.")
+        raise UsageError("--name is for `fanout keys add`: leave it out.")
     if kind == "add":
         owner = "default" if app is None else app
         add_key(owner, out, kind=which or "caller", name=name, role=role, expires=expires, config=config, json=json)

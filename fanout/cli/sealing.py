@@ -28,7 +28,7 @@ def seal(config: Config = None, json: Json = False) -> None:
         scheme, _, location = settings.storage.partition(":")
         made = registry.make_storage(settings.storage, context)
         if not made.shared:
-            raise UsageError(f'storage = "{scheme}:" keeps nothing, so there is nothing to seal.')
+            raise UsageError(f'storage = "{scheme}:" keeps nothing, so there is nothing to seal: name a database.')
         action = registry.storage(scheme).seal
         assert action is not None
         said = 0

@@ -110,7 +110,7 @@ def decode_envelope(
         )
     except (ValueError, KeyError, TypeError):
         raise UsageError(
-            f"The envelope of {id} cannot be read: it was written by a newer fanout, or by hand."
+            f"The envelope of {id} cannot be read: it was written by a newer fanout, or by hand. Install the newer one again."
         ) from None
 
 

@@ -125,7 +125,7 @@ def plain(field: str, value: object, depth: int = 0) -> None:
                 value.encode()
             except UnicodeEncodeError:
                 raise InvalidMessage(
-                    f"{field} is not plain JSON: it holds half a surrogate pair, which is no valid UTF-8."
+                    f"{field} is not plain JSON: it holds half a surrogate pair, which is no valid UTF-8: take it out."
                 ) from None
     elif value is None or isinstance(value, bool):
         return
@@ -136,11 +136,13 @@ def plain(field: str, value: object, depth: int = 0) -> None:
         if not math.isfinite(value):
             raise InvalidMessage(f"{field} is {value!r}, which is not plain JSON: leave it out, or give a number.")
     elif depth >= _DEEPEST:
-        raise InvalidMessage(f"{field[:100]}… is nested more than {_DEEPEST} levels deep.")
+        raise InvalidMessage(f"{field[:100]}… is nested more than {_DEEPEST} levels deep: make it flatter.")
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise InvalidMessage(f"{field} has a key that is {_kind(key)}: the keys of plain JSON are texts.")
+                raise InvalidMessage(
+                    f"{field} has a key that is {_kind(key)}: the keys of plain JSON are texts, so write it in quotes."
+                )
             if not key.isascii():
                 plain(f"a key of {field}", key)
             plain(f"{field}.{key}", inner, depth + 1)

@@ -257,7 +257,9 @@ class Engine(Operations):
             ```
         """
         if self._fault is not None:
-            raise StorageError(f"The engine has failed and takes nothing more: {self._fault}") from self._fault
+            raise StorageError(
+                f"The engine has failed and takes nothing more; close it, and open another: {self._fault}"
+            ) from self._fault
         if not self._open:
             raise EngineClosed("The engine is not open: use it inside `async with fanout.open(…) as engine`.")
         if _get_running_loop() is not self._door.loop:

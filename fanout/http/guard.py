@@ -193,21 +193,31 @@ class HostGuard:
         if not isinstance(url, str) or len(url) > MOST_URL or not _HARMLESS.fullmatch(url) or _BAD_ESCAPE.search(url):
             raise HostRefused("form", f"The address is no URL of at most {MOST_URL} plain ASCII characters.")
         if "#" in url:
-            raise HostRefused("fragment", "The address has a fragment (#), which no push service hands out.")
+            raise HostRefused(
+                "fragment",
+                "The address has a fragment (#), which no push service hands out: give it as the platform handed it out.",
+            )
         found = _URL.fullmatch(url)
         if found is None:
-            raise HostRefused("scheme", "The address does not begin with https:// and a host.")
+            raise HostRefused(
+                "scheme", "The address does not begin with https:// and a host: give it as the platform handed it out."
+            )
         authority, target = found.group(1), found.group(2) or "/"
         if "@" in authority:
             raise HostRefused("userinfo", "The address has a user name before its host.")
         parts = _AUTHORITY.fullmatch(authority)
         if parts is None:
-            raise HostRefused("host", "The address's host and port are malformed.")
+            raise HostRefused(
+                "host", "The address's host and port are malformed: give it as the platform handed it out."
+            )
         host = parts.group(1).lower()
         port = int(parts.group(2) or 443)
         self.check_host(host, port)
         if port != self.port and self.entry(host, port) is None and not (self.allow_private and port < 65_536):
-            raise HostRefused("port", f"The address names another port than {self.port}.")
+            raise HostRefused(
+                "port",
+                f"The address names another port than {self.port}: an entry of allowed_hosts such as push.lan:5443 admits one.",
+            )
         return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
 
     def check_host(self, host: str, port: int = 443) -> None:
@@ -231,7 +241,9 @@ class HostGuard:
         if host in self._exact or host.endswith(self._suffixes):
             return
         if not self.public_hosts or host.rpartition(".")[2] in _SPECIAL:
-            raise HostRefused("list", "The address's host is none of the allowed push services (allowed_hosts).")
+            raise HostRefused(
+                "list", "The address's host is none of the allowed push services: an operator adds it to allowed_hosts."
+            )
 
     def addresses(self, found: Sequence[str], host: str = "", port: int = 443) -> Sequence[str]:
         """The IP addresses of a host, if we may connect to them: every one must be public. One that is not condemns the
@@ -256,7 +268,10 @@ class HostGuard:
             for address in found:
                 what = why_not_public(address)
                 if what and not (private and what in PRIVATE):
-                    raise HostRefused("literal", f"The host resolves to an address that is not public ({what}).")
+                    raise HostRefused(
+                        "literal",
+                        f"The host resolves to an address that is not public ({what}): an entry {{ host, private = true }} of allowed_hosts admits it.",
+                    )
         return found
 
     def __repr__(self) -> str:

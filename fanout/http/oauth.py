@@ -93,7 +93,10 @@ def read_token(response: Response, *, now: float) -> Fetched:
     text, lifetime = values.get("access_token"), values.get("expires_in")
     text = text.strip(" \t\r\n") if isinstance(text, str) else text
     if not isinstance(text, str) or not _TOKEN.fullmatch(text):
-        raise TokenError("unavailable", "The token endpoint answered 200 without a usable access_token.")
+        raise TokenError(
+            "unavailable",
+            "The token endpoint answered 200 without a usable access_token: check the URL of the endpoint.",
+        )
     return Fetched(text, _seconds(lifetime))
 
 

@@ -60,7 +60,7 @@ def _colons(value: Any, left: int) -> int:
     else:
         return _DOUBT if kind is float and not _LEAST < value < _MOST else 0
     if left <= 0:
-        raise UsageError("The body is nested too deeply.")
+        raise UsageError("The body is nested too deeply (depth of [service.limits]): make it flatter.")
     for part in parts:
         kind = type(part)
         if kind is str:

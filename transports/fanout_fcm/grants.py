@@ -102,7 +102,7 @@ class MetadataGrant:
         if response.header("metadata-flavor") != "Google":
             raise TokenError(
                 "unavailable",
-                f"The host that answers as the metadata server is none (status {response.status}, no Metadata-Flavor).",
+                f"The host that answers as the metadata server is none (status {response.status}, no Metadata-Flavor): name service_account_file where there is no metadata server.",
             )
         if response.status == 404:
             raise TokenError(

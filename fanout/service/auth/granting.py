@@ -77,5 +77,5 @@ async def enter(
         raise Conflict(f"The app {grant.app} has {MOST_GRANTS} keys and host names in the database: revoke one first.")
     now = clock.now()
     if grant.id in hosts or not await access.grant(grant, now, by=by):
-        raise Conflict(f"{grant.id} stands already: a host name belongs to one app.")
+        raise Conflict(f"{grant.id} stands already: a host name belongs to one app, so revoke it there first.")
     return next((each for each in await access.grants() if each.id == grant.id), grant)

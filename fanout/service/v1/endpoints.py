@@ -201,7 +201,7 @@ async def _restore(call: AppCall, id: Id) -> dict[str, Any]:
     found = await endpoints.get(id, app=call.authenticated.app)
     if found.state is not EndpointState.ACTIVE:
         raise Conflict(
-            f"The endpoint {id} cannot be restored: it is {found.state}, or its address was registered anew."
+            f"The endpoint {id} cannot be restored: it is {found.state}, or its address was registered anew. Register its address again."
         )
     return _report(found)
 
