@@ -32,8 +32,8 @@ class Application(FastAPI):
     def add_front(self, **options: Any) -> None:
         """Put the middleware `Front` into the app. To be called once, before any other `add_middleware`."""
 
-        def made(inner: ASGIApp) -> Front:
-            self._front = Front(inner, **options)
+        def made(app: ASGIApp) -> Front:  # by this name from older versions of Starlette
+            self._front = Front(app, **options)
             return self._front
 
         self.add_middleware(made)

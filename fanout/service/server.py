@@ -301,15 +301,12 @@ class _Bounded(HttpToolsProtocol):
             self._give_up()
             self.transport.abort()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def on_response_complete(self) -> None:
-        followed = bool(self.pipeline)
+        following = self.pipeline[-1][0] if self.pipeline else None
         self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
-        if followed:
+        if following is not None:
+            self._answering = following
             return
         if (self._owed or self._ended) and not self.transport.is_closing():
             self._end(self._owed)
@@ -362,6 +359,8 @@ class _Bounded(HttpToolsProtocol):
         if self.expect_100_continue and parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
         self.cycle.transport = self._lingering  # type: ignore[assignment]
         if parser.should_upgrade():
             # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
