@@ -260,7 +260,7 @@ class Database:
             if call.committing or call.again:
                 raise unknown(self._pool.options.shown) from None
             # Each time it was run anew a lock had not been given for 5 s (`lock_timeout`).
-            why = "another session holds a lock, see which (pg_locks)" if call.repeats else "see what it is busy with"
+            why = "another session holds a lock, see which (pg_locks)" if call.repeats else "see its locks (pg_locks)"
             raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: {why}."
             ) from None
