@@ -77,8 +77,13 @@ async def test_an_end_that_nobody_here_was_told_is_found() -> None:
         receipt = await engine.send(HI, "user:alice")
         await seen.wait()
         assert (await receipt.wait(0)).counts["accepted"] == 1, "not even with no time to wait"
-        while engine._upkeep._seen != await storage.changes():
+        while engine._upkeep._seen != (last := await storage.changes()):
             await asyncio.sleep(0.002)
+
+        async def unchanged(*, others: bool = False) -> Any:
+            return last  # a heartbeat or another commit would have it looked at too
+
+        storage.changes = unchanged
         async with asyncio.timeout(20):
             assert (await receipt.wait()).counts["accepted"] == 1
 
