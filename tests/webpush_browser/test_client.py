@@ -229,7 +229,10 @@ async def test_row_53_a_bare_signal_is_followed_by_a_fetch_and_what_is_new_is_sh
         await page.run(
             "navigator.serviceWorker.register('/client/worker.js').then(() => navigator.serviceWorker.ready).then(() => 1)"
         )
-        await chromium.call("Target.closeTarget", targetId=page.target)  # no page reads it before the worker does
+        await page.run(
+            "client.stop(), 1"
+        )  # no page reads it before the worker does: one that is closed lives on a while
+        await chromium.call("Target.closeTarget", targetId=page.target)
         page = await chromium.open(f"{service.url}/client/")
         registration = await page.registration()
         id = await service.post(title="Fetched")
