@@ -42,7 +42,25 @@ async def require(server: PostgresServer, names: str) -> None:
     await operator.execute("SELECT pg_reload_conf()")
     while await operator.fetchval("SHOW synchronous_standby_names") != names:
         await asyncio.sleep(0.001)
+    if names:
+        await _until_commits_wait(server, operator)
     await operator.close()
+
+
+async def _until_commits_wait(server: PostgresServer, operator: asyncpg.Connection) -> None:
+    """The checkpointer reads the setting in its own time, and no commit waits before that."""
+    probe = await asyncpg.connect(server.url("postgres"))
+    pid = probe.get_server_pid()
+    waits = f"SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = {pid}"
+    write = "SELECT pg_logical_emit_message(true, 'probe', '')"  # into the log, and nowhere else
+    commit = asyncio.ensure_future(probe.execute(write))
+    while not await operator.fetchval(waits):
+        if commit.done():
+            await commit
+            commit = asyncio.ensure_future(probe.execute(write))
+    await operator.execute(f"SELECT pg_cancel_backend({pid})")
+    await commit
+    await probe.close()
 
 
 async def ask(server: PostgresServer, statement: str) -> object:
