@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,17 +39,21 @@ HI = Notification(title="Hi", ttl=HOUR)
 POLICY = Policy(backoff_base=0.05, heartbeat=2.0, request_timeout=5.0)
 
 
+@cache
+def _preloaded() -> str:
+    """What the wrapper preloads, said to us, so that the clock may be changed while a process runs."""
+    said = subprocess.run(["faketime", "-f", "+0", "env"], capture_output=True, text=True, check=True).stdout
+    return next(line for line in said.splitlines() if line.startswith("LD_PRELOAD=")).partition("=")[2]
+
+
 class Process:
     """`child.py` by a clock of its own: `offset` seconds from the machine's, to be changed at any time by `step`."""
 
     def __init__(self, folder: Path, what: str, location: str, offset: float) -> None:
         self._file = folder / f"clock-{random.getrandbits(32):08x}"
         self.step(offset)
-        # What the wrapper preloads, said to us, so that the clock may be changed while the process runs.
-        said = subprocess.run(["faketime", "-f", "+0", "env"], capture_output=True, text=True, check=True).stdout
-        preload = next(line for line in said.splitlines() if line.startswith("LD_PRELOAD=")).partition("=")[2]
         settings = {
-            "LD_PRELOAD": preload,
+            "LD_PRELOAD": _preloaded(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
@@ -71,6 +76,9 @@ class Process:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
+        # A process that is killed leaves these, and the next one with its number could not begin.
+        for name in ("faketime_shm", "sem.faketime_sem"):
+            Path(f"/dev/shm/{name}_{self.process.pid}").unlink(missing_ok=True)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
