@@ -11,8 +11,8 @@ import fanout
 from fanout import Notification, Target
 from fanout.testing.simulator import Faults
 from fanout_apns.simulator import ApnsSimulator
+from fanout_kit.ports import free_port
 from tests.http.proxies import squid, tunnels
-from tests.http.test_external import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.http.test_external import free_port
+from fanout_kit.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = r"""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fanout_kit.ports import free_port
+
 Address = tuple[str, int]
 Proxy = Callable[..., AbstractAsyncContextManager[Address]]
 
@@ -92,13 +94,6 @@ async def haproxy(folder: Path, to: Address, frontend: str = "", whole: str = ""
             yield listener.getsockname()[:2]
         finally:
             await _end(process)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

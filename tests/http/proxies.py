@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fanout.core.proxy import Proxy
-from tests.http.test_external import free_port, needs
+from fanout_kit.ports import free_port
+from tests.http.test_external import needs
 
 Say = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -12,9 +12,10 @@ import pytest
 from fanout.http import H2Pool, PoolSettings, RequestFailed, Response, literal
 from fanout.http.codec import Codec
 from fanout.http.frames import END_HEADERS, END_STREAM, ErrorCode, FrameType, frame, goaway, rst_stream
+from fanout_kit.ports import free_port
 from tests.http.gateway import HEAD, Certificates
 from tests.http.test_blocks import started
-from tests.http.test_external import free_port, needs, running
+from tests.http.test_external import needs, running
 
 _TRAILER = b"\x00\x05grade\x01a"
 

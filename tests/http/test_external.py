@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from fanout.http import H2Pool, PoolSettings, RequestFailed, Response, client_tls, literal
+from fanout_kit.ports import free_port
 from tests.http.gateway import HEAD, Certificates, failure
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
@@ -24,13 +24,6 @@ def needs(program: str, package: str) -> str:
     if found is None:
         pytest.skip(f"install {package}, which has {program}")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fanout.http.buffers import Buffered, Forwarding, SmallTls
+from fanout_kit.ports import free_port
 from tests.http.gateway import Certificates
-from tests.http.test_external import free_port, needs, running
+from tests.http.test_external import needs, running
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import pytest
 
 from fanout.http import H2Pool, PoolSettings, client_tls
 from fanout.http.frames import ErrorCode, FrameType, Setting, frame, ping, settings, window_update
+from fanout_kit.ports import free_port
 from tests.http.gateway import HEAD, Certificates, Clock, Peer, failure, gateway, scene, settle, until
 
 pytestmark = pytest.mark.anyio
@@ -30,16 +30,9 @@ def pool_to(url: str, context: ssl.SSLContext, clock: Clock | None = None, **val
     )
 
 
-def unused_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 async def test_while_nothing_listens_a_connect_a_second_answers_all_who_wait_for_it(trusting: ssl.SSLContext) -> None:
     clock = Clock()
-    async with pool_to(f"https://127.0.0.1:{unused_port()}", trusting, clock, backoff_base=1.0) as pool:
+    async with pool_to(f"https://127.0.0.1:{free_port()}", trusting, clock, backoff_base=1.0) as pool:
         both = [pool.request(HEAD, b"/", b"", b"x") for _ in range(2)]
         for future in both:
             assert await failure(future) == ("no", "connect")
@@ -63,7 +56,7 @@ async def test_a_process_that_may_open_no_more_files_says_so(trusting: ssl.SSLCo
     """The gateway is well: its name in a log would send an operator to the wrong place."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with pool_to(f"https://{host}:{unused_port()}", trusting) as pool:
+    async with pool_to(f"https://{host}:{free_port()}", trusting) as pool:
         free = os.open(os.devnull, os.O_RDONLY)
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
@@ -75,7 +68,7 @@ async def test_a_process_that_may_open_no_more_files_says_so(trusting: ssl.SSLCo
 
 
 async def test_the_pool_recovers_when_the_gateway_does(certificates: Certificates, trusting: ssl.SSLContext) -> None:
-    port, clock = unused_port(), Clock()
+    port, clock = free_port(), Clock()
     async with pool_to(f"https://127.0.0.1:{port}", trusting, clock) as pool:
         assert await failure(pool.request(HEAD, b"/", b"", b"x")) == ("no", "connect")
         async with gateway(certificates.server(), port=port) as server:

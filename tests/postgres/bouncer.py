@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fanout_kit.ports import free_port
 from fanout_kit.postgres import PostgresServer
 
 __all__ = ["bouncer"]
@@ -28,9 +29,7 @@ def bouncer(server: PostgresServer, mode: str, **settings: str) -> Iterator[int]
     if program is None:
         pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="fanout-bouncer-"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "users").write_text(f'"fanout" "{server.password}"\n')
     lines = {
         "listen_addr": "127.0.0.1",

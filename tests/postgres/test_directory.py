@@ -20,8 +20,9 @@ from fanout.core.endpoint import EndpointState, Registration
 from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
 from fanout.core.shard import shard_of
-from fanout.errors import StorageError, UsageError
+from fanout.errors import ContentRefused, StorageError, UsageError
 from fanout.plugin import StorageContext
+from fanout.storage.postgres import operations
 from fanout.storage.postgres.store import PostgresStorage
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage import CHECKS, Kit
@@ -231,3 +232,27 @@ async def test_behind_a_pooler(databases: Databases) -> None:
             storage._pool.give(connection, sound=True)
     finally:
         await databases.give_back(name)
+
+
+async def test_an_operation_is_run_until_no_other_comes_in_between(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often: on a busy machine that is no fault of the caller's. A value that is taken each time is one."""
+    errors: list[Exception] = []
+    once = operations.Database._once
+
+    async def disturbed(self: Any, connection: Any, call: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await once(self, connection, call)
+
+    monkeypatch.setattr(operations.Database, "_once", disturbed)
+    async with lent(databases) as (storage,):
+        errors += [asyncpg.DeadlockDetectedError("deadlock")] * 14
+        (entered,) = await storage.register([device("alice", "1")], T0)
+        assert entered.address == device("alice", "1").address
+        errors += [asyncpg.UniqueViolationError("taken")] * 14
+        with pytest.raises(ContentRefused):
+            await storage.register([device("alice", "1")], T0)
+        assert len(errors) == 2
+        errors.clear()

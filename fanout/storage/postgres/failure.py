@@ -59,9 +59,11 @@ def lost(error: BaseException) -> bool:
     return code.startswith("57P") or code == "25006"
 
 
-def repeatable(error: BaseException) -> bool:
-    """Whether the operation, run again, may well succeed."""
-    return isinstance(error, Again) or getattr(error, "sqlstate", None) in _REPEATABLE
+def repeatable(error: BaseException, repeats: int = 0) -> bool:
+    """Whether the operation, run again, may well succeed. `repeats` is how often it was: another transaction does not
+    enter the same key each time."""
+    code = getattr(error, "sqlstate", None)
+    return isinstance(error, Again) or (code in _REPEATABLE and (code != "23505" or repeats < 12))
 
 
 def kind_of(error: BaseException) -> Kind | None:

@@ -44,8 +44,6 @@ _UNHEARD = 0.1
 transactions."""
 _UNTOLD = 1.0
 """And where they are: a notice is a hint that may be lost."""
-_REPEATS = 12
-"""How often an operation is run that others come in between, after pauses of up to 1 ms, 2 ms, and so on to 64 ms."""
 _LOSSES = 2
 """How often one is run anew whose connection was lost before COMMIT was sent: idle connections die unnoticed."""
 _PATIENCE = 8.0
@@ -259,8 +257,8 @@ class Database:
         except TimeoutError:
             if call.committing or call.again:
                 raise unknown(self._pool.options.shown) from None
-            # Each time it was run anew a lock had not been given for 5 s (`lock_timeout`).
-            why = "another session holds a lock, see which (pg_locks)" if call.repeats else "see its locks (pg_locks)"
+            # A lock that is not given for 5 s (`lock_timeout`) has it run anew too.
+            why = f"{'others come in between, ' if call.repeats else ''}see its locks (pg_locks)"
             raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: {why}."
             ) from None
@@ -296,7 +294,7 @@ class Database:
                 else:
                     sound = await _roll_back(connection)
                     call.repeats += 1
-                    if not repeatable(error) or call.repeats >= _REPEATS:
+                    if not repeatable(error, call.repeats):
                         raise translate(error, self._pool.options.shown) from None
             finally:
                 self._pool.give(connection, sound=sound)

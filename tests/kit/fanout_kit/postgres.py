@@ -16,12 +16,13 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
+
+from fanout_kit.ports import free_port
 
 __all__ = ["MISSING", "PostgresServer", "find_programs"]
 
@@ -201,7 +202,7 @@ class PostgresServer:
                     word.write_text(self.password)
                 self.password = word.read_text()
             self._run("cp", "-R", str(self.model / "data"), str(data))
-        self.port = _free_port()
+        self.port = free_port()
         lines = {
             "listen_addresses": "'127.0.0.1'",
             "port": str(self.port),
@@ -287,9 +288,3 @@ def _unprivileged() -> str | None:
             continue
         return name
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
