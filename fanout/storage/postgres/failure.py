@@ -60,8 +60,11 @@ def lost(error: BaseException) -> bool:
 
 
 def repeatable(error: BaseException, repeats: int = 0) -> bool:
-    """Whether the operation, run again, may well succeed. `repeats` is how often it was: another transaction does not
-    enter the same key each time."""
+    """Whether the operation, run again, may well succeed.
+
+    `repeats` is how often it was run again already. A key that is still taken after twelve runs, about half a second,
+    is not entered by another transaction each time.
+    """
     code = getattr(error, "sqlstate", None)
     return isinstance(error, Again) or (code in _REPEATABLE and (code != "23505" or repeats < 12))
 
