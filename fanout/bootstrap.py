@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -94,6 +94,7 @@ class Parts:
     rng: random.Random
     renewer: Renewer | None = None
     link: FleetLink | None = None
+    names: Collection[str] = ()
 
     def engine(self, *, role: Role = "both", hooks: Sequence[object] = (), drain_timeout: float = 10.0) -> Engine:
         """The engine of these parts, to be entered once."""
@@ -111,6 +112,7 @@ class Parts:
                 renewer=self.renewer,
                 link=self.link,
                 apps=self.settings.apps,
+                names=self.names,
             ),
         )
 
@@ -357,7 +359,8 @@ def prepare(
 
     transports = {(app, binding): make(app, binding, chosen) for app, binding, chosen in settings.bindings()}
     renewer = Renewer(Watcher(settings), make)
-    return Parts(settings, storage, transports, clock, rng, renewer, link)
+    names = {*registry.names("transport"), *(chosen.type for _, _, chosen in settings.bindings())}
+    return Parts(settings, storage, transports, clock, rng, renewer, link, names)
 
 
 def ways_of(transport: Transport) -> Mapping[str, str]:

@@ -54,6 +54,7 @@ class EngineOptions:
         renewer: The maker of transports from a changed configuration; None where the configuration does not change.
         link: This process's parts of rates that a fleet shares; None makes one.
         apps: Apps that have no binding.
+        names: Names of transports, under which a notification may have overrides besides those of the bindings.
     """
 
     clock: Clock
@@ -66,6 +67,7 @@ class EngineOptions:
     renewer: Renewer | None = None
     link: FleetLink | None = None
     apps: Iterable[str] = ()
+    names: Iterable[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,9 @@ class Engine(Operations):
         self._clock = clock = context.clock
         self._live = context.live
         self._drain_timeout = options.drain_timeout
-        self._intake = Intake(transports, options.apps, clock=clock, rng=context.rng, policy=self.policy)
+        self._intake = Intake(
+            transports, options.apps, names=options.names, clock=clock, rng=context.rng, policy=self.policy
+        )
         self.apps = self._intake.apps
         self._waiters = Waiters()
         self._stack: AsyncExitStack | None = None

@@ -62,11 +62,13 @@ class Intake:
         transports: Mapping[tuple[str, str], Transport],
         apps: Iterable[str] = (),
         *,
+        names: Iterable[str] = (),
         clock: Clock,
         rng: random.Random,
         policy: Policy,
     ) -> None:
         self._transports = transports
+        self._names = frozenset(names)
         self._bindings: dict[str, list[str]] = {}
         for app, binding in transports:
             self._bindings.setdefault(app, []).append(binding)
@@ -95,6 +97,16 @@ class Intake:
                 f"The app {app} has no binding {binding!r}; it has {', '.join(sorted(bindings)) or 'none'}."
             )
 
+    def _check_overrides(self, app: str, overrides: Iterable[str]) -> None:
+        """Raise `UsageError` for a name that no transport will ever look under: its overrides would be lost."""
+        known = self._names.union(self._bindings[app])
+        for name in overrides:
+            if name not in known:
+                raise UsageError(
+                    f"transports names {name!r}, which is neither a binding of the app {app} nor a transport: "
+                    f"use one of {', '.join(sorted(known)) or 'none'}, or take it out."
+                )
+
     def request(
         self,
         notification: Notification,
@@ -122,6 +134,8 @@ class Intake:
             collapse_key=collapse_key,
             **aimed,
         )
+        if notification.transports:
+            self._check_overrides(app, notification.transports)
         return self.judged(submission, notification, shorten=shorten)
 
     def requests(self, messages: Sequence[Any], keys: Sequence[Any], **more: Any) -> list[Request]:

@@ -51,6 +51,17 @@ async def test_a_transport_object() -> None:
     assert len(door.sends) == 1
 
 
+async def test_overrides_name_a_binding_or_a_transport() -> None:
+    made: dict[str, Any] = {"door": (BELL, {}), "gate": ScriptedTransport()}
+    async with fanout.open(storage="memory:", transports=made) as engine:
+        for name in ("door", "gate", "bell", "apns", "wns"):
+            await engine.send(fanout.Notification(title="Hi", transports={name: {"a": 1}}), "user:alice")
+        for name in ("dor", "Door", ""):
+            both = fanout.Notification(title="Hi", transports={"door": {}, name: {"a": 1}})
+            with pytest.raises(UsageError, match=f"transports names '{name}'.*use one of apns, bell, door, .* take it"):
+                await engine.send(both, "user:alice")
+
+
 async def test_beside_tables_and_in_other_apps() -> None:
     door, gate = ScriptedTransport(), ScriptedTransport()
     settings = {"project_id": "shop-1234"}

@@ -147,7 +147,8 @@ class NotificationIn(In):
     )
     repeat: Repeat = "prefer_delivery"
     transports: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="By binding or transport: fields for its gateway, in the gateway's own terms."
+        default_factory=dict,
+        description="By binding or transport: fields for its gateway, in the gateway's own terms. Other names are refused.",
     )
     at: float | Annotated[str, Field(max_length=64)] | None = Field(
         None,
