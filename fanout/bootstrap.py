@@ -318,7 +318,9 @@ def make_settings(
     tables["apps"] = {app: {"transports": bindings} for app, bindings in tables.get("apps", {}).items()}
     if transports is not None:
         if "default" in tables["apps"]:
-            raise UsageError("transports and apps['default'] are both given: transports are those of the app default.")
+            raise UsageError(
+                "transports and apps['default'] are both given: leave one out, both are those of the app default."
+            )
         tables["apps"]["default"] = {"transports": transports}
     return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
 

@@ -85,7 +85,7 @@ class OwnKeys:
             os.replace(made, file)
         except OSError as error:
             raise ConfigurationError(
-                f"The keys that were made cannot be left in {file} ({error.strerror}): configure [[service.keys]] (fanout keys api)."
+                f"The keys that were made cannot be left in {file} ({error.strerror}): add [[service.keys]], which `fanout keys api` writes."
             ) from None
         try:
             yield file

@@ -95,7 +95,7 @@ class TokenEndpoint:
                 self._context.load_verify_locations(ca_file)
             except OSError as error:
                 raise UsageError(
-                    f"ca_file {ca_file} cannot be used ({error.strerror or error}): it is a PEM file."
+                    f"ca_file {ca_file} cannot be used ({error.strerror or error}): name a PEM file of certificates."
                 ) from None
         self._session: aiohttp.ClientSession | None = None
         self._closed = False

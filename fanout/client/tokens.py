@@ -307,7 +307,7 @@ class OnBehalfOf(_Closing):
         rng: random.Random | None = None,
     ) -> None:
         if users < 1:
-            raise UsageError(f"users is {users}: remember at least one.")
+            raise UsageError(f"users is {users}: set at least 1.")
         self._form = {"client_id": client_id, "client_secret": client_secret, "scope": scope}
         self._most = users
         self._endpoint = TokenEndpoint(token_url, ca_file, proxy)

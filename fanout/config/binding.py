@@ -293,7 +293,7 @@ def _read(path: Path, what: str) -> str:
             f"{what} cannot be read ({error.strerror}): check the path and its permissions."
         ) from None
     if len(raw) > _SECRET_LIMIT:
-        raise ConfigurationError(f"{what} is over {_SECRET_LIMIT} bytes, so it is no credential.")
+        raise ConfigurationError(f"{what} is over {_SECRET_LIMIT} bytes, so it is no credential: correct the path.")
     try:
         text = raw.decode()
     except UnicodeDecodeError:

@@ -95,19 +95,21 @@ class Document:
                 f"There is no configuration file {file}: create it, or name another with --config or FANOUT_CONFIG."
             ) from None
         except UnicodeDecodeError:
-            raise ConfigurationError(f"{file} is not UTF-8 text: a configuration is a TOML file.") from None
+            raise ConfigurationError(
+                f"{file} is not UTF-8 text, as TOML is: save it as UTF-8, or check its path."
+            ) from None
         except OSError as error:
             raise ConfigurationError(
                 f"The configuration file {file} cannot be read: {error.strerror}. Check its path and permissions."
             ) from None
         if len(raw) > _LIMIT:
-            raise ConfigurationError(f"{file} is over {_LIMIT} bytes: a configuration is a small TOML file.")
+            raise ConfigurationError(f"{file} is over {_LIMIT} bytes, which no configuration has: check its path.")
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"{file} is not valid TOML: {error}. Correct that line.") from None
         except RecursionError:
-            raise ConfigurationError(f"{file} is nested too deeply: a configuration has four levels.") from None
+            raise ConfigurationError(f"{file} is nested too deeply: write at most four levels.") from None
         faults = Faults()
         whole = overlaid(expanded(tables, environ, faults), environ, _KEYS, faults)
         return cls._made(whole, folder=file.parent, origin=str(file), environ=environ, faults=faults, thorough=thorough)

@@ -165,7 +165,9 @@ def unreserved(field: str, tag: str) -> str:
     found = reserved_in(tag)
     if found:
         what = "a blank" if found.isspace() else repr(found)
-        raise UsageError(f"{field} holds {what}: a tag has no blanks and none of & | ! ( ) < > =, which are reserved.")
+        raise UsageError(
+            f"{field} holds {what}: a tag has no blanks and none of the reserved & | ! ( ) < > =. Use a hyphen."
+        )
     return tag
 
 

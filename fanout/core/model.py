@@ -216,7 +216,7 @@ class Target:
         if self.kind not in _KINDS or not (
             isinstance(self.names, tuple) and isinstance(self.ids, tuple) and isinstance(self.addresses, tuple)
         ):
-            raise UsageError("A target is made by Target.user, users, topic, endpoints, all or parse.")
+            raise UsageError("A target is made by one of Target.user, users, topic, endpoints, all and parse.")
 
     @classmethod
     def user(cls, user: str) -> Target:

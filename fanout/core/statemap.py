@@ -175,7 +175,7 @@ def close(states: bytes, codes: Codes, state: str = "", reason: str = "") -> App
 def _checked(positions: Sequence[int], size: int) -> Sequence[int]:
     if positions and not (min(positions) >= 0 and max(positions) < size):
         raise UsageError(
-            f"A settlement names index {min(positions)} to {max(positions)} of a chunk of {size} deliveries."
+            f"A settlement names index {min(positions)} to {max(positions)} of a chunk of {size} deliveries: name those of the lease."
         )
     return positions
 

@@ -243,19 +243,19 @@ class Endpoints(Registering):
         if not isinstance(line, (bytes, str)):
             raise UsageError("A line is bytes, as read from a file that is open in binary mode.")
         if len(line) > longest:
-            raise UsageError(f"The line has more than {longest} bytes: one line is one device.")
+            raise UsageError(f"The line has more than {longest} bytes: write one device on each line.")
         try:
             values = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise UsageError(f"This is no JSON: {error.msg}. A line is one JSON object.") from None
+            raise UsageError(f"This is no JSON: {error.msg}. Write one JSON object on each line.") from None
         if not isinstance(values, dict):
-            raise UsageError('A line is one JSON object: {"user": …, "transport": …, "address": …}.')
+            raise UsageError('Write one JSON object on each line: {"user": …, "transport": …, "address": …}.')
         unknown = sorted(values.keys() - _IMPORT_KEYS)
         if unknown:
             raise UsageError(f"Unknown key {unknown[0]!r}; a line has {', '.join(sorted(_IMPORT_KEYS))}.")
         missing = [key for key in ("user", "transport", "address") if key not in values]
         if missing:
-            raise UsageError(f"The key {missing[0]!r} is missing: a line needs user, transport and address.")
+            raise UsageError(f"The key {missing[0]!r} is missing: give user, transport and address.")
         app = given.text("app", values.get("app", owner or "default"))
         if owner not in (None, app):
             raise UsageError(f"The line is for another app than {owner}: take the key app out.")

@@ -125,7 +125,7 @@ class Inspection:
     async def _status(self, id: str) -> Status:
         status = await self.storage.status(id, self._clock.now())
         if status is None:
-            raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
+            raise NotFound(f"No notification {id} is known here: check the id; or its history has been deleted.")
         return status
 
     async def explain(self, id: str, endpoint: int) -> list[Step]:

@@ -79,7 +79,7 @@ async def steps(
     Raises `NotFound`."""
     found = await storage.explain(given.text("id", id), given.number("endpoint", endpoint))
     if found is None:
-        raise NotFound(f"No notification {id} is known here: the id is wrong, or its history has been deleted.")
+        raise NotFound(f"No notification {id} is known here: check the id; or its history has been deleted.")
     if not found:
         raise NotFound(
             f"The notification {id} has no delivery for the endpoint {endpoint}: `fanout endpoints show {endpoint}` says whether "

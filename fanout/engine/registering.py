@@ -95,9 +95,7 @@ class Registering:
         if transport is None:
             names = ", ".join(sorted(name for owner, name in self._transports if owner == app))
             if not names:
-                raise UsageError(
-                    f"{app!r} is no app of this engine; its configuration has no [apps.{app}.transports.…]."
-                )
+                raise UsageError(f"{app!r} is no app of this engine: check its name, or add [apps.{app}.transports.…].")
             raise UsageError(f"The app {app} has no transport {binding!r}; it has {names}.")
         return transport
 
@@ -245,5 +243,7 @@ class Registering:
         self._check()
         parsed = [self._address(app, binding, address) for address in given.collection("addresses", addresses)]
         if not all(address.storable for address in parsed):
-            raise AddressInvalid("An address holds NUL or is not valid as UTF-8, which no device address does.")
+            raise AddressInvalid(
+                "An address holds NUL or is not valid as UTF-8: give it as the device's platform handed it out."
+            )
         return await self._storage.intern(app, binding, parsed, self._clock.now())

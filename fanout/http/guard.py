@@ -216,7 +216,7 @@ class HostGuard:
         if port != self.port and self.entry(host, port) is None and not (self.allow_private and port < 65_536):
             raise HostRefused(
                 "port",
-                f"The address names another port than {self.port}: an entry of allowed_hosts such as push.lan:5443 admits one.",
+                f"The address names another port than {self.port}: to admit it, add an entry such as push.lan:5443 to allowed_hosts.",
             )
         return GuardedUrl(host, port, target if target[0] == "/" else f"/{target}")
 
@@ -233,7 +233,10 @@ class HostGuard:
         if (self.allow_private and host in self._exact) or self.entry(host, port) is not None:
             return
         if _is_literal(host):
-            raise HostRefused("literal", "The address's host is an IP address; push services have names.")
+            raise HostRefused(
+                "literal",
+                "The address's host is an IP address: give the one that the platform handed out, which has a name.",
+            )
         if not _HOST.fullmatch(host) or "." not in host or not _honest_idna(host):
             raise HostRefused(
                 "host", "The address's host is no fully qualified name in plain ASCII (or valid xn-- form)."
@@ -242,7 +245,7 @@ class HostGuard:
             return
         if not self.public_hosts or host.rpartition(".")[2] in _SPECIAL:
             raise HostRefused(
-                "list", "The address's host is none of the allowed push services: an operator adds it to allowed_hosts."
+                "list", "The address's host is none of the allowed push services: to admit it, add it to allowed_hosts."
             )
 
     def addresses(self, found: Sequence[str], host: str = "", port: int = 443) -> Sequence[str]:
@@ -270,7 +273,7 @@ class HostGuard:
                 if what and not (private and what in PRIVATE):
                     raise HostRefused(
                         "literal",
-                        f"The host resolves to an address that is not public ({what}): an entry {{ host, private = true }} of allowed_hosts admits it.",
+                        f"The host resolves to an address that is not public ({what}): to admit it, add {{ host, private = true }} to allowed_hosts.",
                     )
         return found
 

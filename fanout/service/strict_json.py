@@ -33,7 +33,7 @@ def parse(body: bytes, depth: int) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"The body is no JSON: {error}.") from None
+        raise UsageError(f"The body is no JSON: {error}. Send one value in UTF-8.") from None
     # Each key has one colon, and no other place outside texts has any: as many as expected means that no key was
     # dropped. A colon or NUL that is written as an escape would spoil the count, so such bodies are read again, slowly.
     colons = _colons(value, depth)

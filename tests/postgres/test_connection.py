@@ -4,6 +4,7 @@ afterwards."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -300,17 +301,22 @@ def test_wrong_url(location: str) -> None:
 
 
 async def test_times_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call never hangs, whoever holds the lock."""
+    """A call never hangs, whoever holds the lock or the connections, and says which of the two it is."""
     name = await databases.lend()
     location = databases.server.url(name).partition(":")[2]
     async with PostgresStorage(location, context()) as storage, PostgresStorage(location, context()) as other:
         connection = await other._pool.connect()
         await connection.execute("BEGIN; LOCK TABLE address")
         monkeypatch.setattr(operations, "_LIMIT", 0.3)
-        with pytest.raises(StorageError, match="did not answer"):
+        with pytest.raises(StorageError, match=r"did not answer within 0 s: see its locks \(pg_locks\)"):
             await storage.register([device("alice", "1")], T0)
         await connection.execute("ROLLBACK")
         connection.terminate()
+        async with asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+            for _ in range(storage._pool.options.pool):
+                stack.callback(storage._pool.give, await storage._pool.take(), sound=True)
+            with pytest.raises(StorageError, match=r"other calls have each of its 4 connections; .*\?pool="):
+                await storage.register([device("alice", "1")], T0)
         monkeypatch.undo()
         assert len(await storage.register([device("alice", "1")], T0)) == 1
     await databases.give_back(name)

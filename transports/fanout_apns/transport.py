@@ -123,7 +123,7 @@ class ApnsTransport:
         canonical = text.strip().lower() if isinstance(text, str) else ""
         if not _TOKEN.fullmatch(canonical):
             raise AddressInvalid(
-                "An APNs address is the device token in hexadecimal, without spaces or brackets: "
+                "Give an APNs address as the device token in hexadecimal, without spaces or brackets: "
                 'in Swift, deviceToken.map { String(format: "%02x", $0) }.joined().'
             )
         return Address(canonical)

@@ -93,7 +93,7 @@ def _overlaid(notification: Notification, overrides: Mapping[str, Any]) -> dict[
     for target in _TARGETS:
         if target in overrides:
             raise InvalidMessage(
-                f"The FCM override names {target!r}: to whom a notification goes is said by its target."
+                f"The FCM override names {target!r}: take it out, the notification's target says to whom it goes."
             )
     flag = find(overrides, "validateOnly")
     if flag is not None:
@@ -103,7 +103,7 @@ def _overlaid(notification: Notification, overrides: Mapping[str, Any]) -> dict[
     data = overrides.get("data")
     if isinstance(data, Mapping) and "fanout" in data:
         raise InvalidMessage(
-            "The FCM override may not replace data.fanout: it tells the app which notification this is."
+            "The FCM override has data.fanout, where the app reads which notification this is: take it out."
         )
     message = overlay(_message(notification, bool(find(overrides, "androidV2"))), overrides)
     if find(message, "android") and find(message, "androidV2"):

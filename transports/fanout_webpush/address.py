@@ -103,7 +103,7 @@ def parse(raw: str | Mapping[str, Any]) -> Subscription:
     coding = decoded.get("contentEncoding")
     if coding not in (None, "", "aes128gcm", AESGCM):
         raise AddressInvalid(
-            "The subscription's contentEncoding is neither aes128gcm nor aesgcm: nothing else can be sent."
+            "The subscription's contentEncoding is neither aes128gcm nor aesgcm, and nothing else can be sent: leave it out."
         )
     return Subscription(endpoint, p256dh, auth, coding == AESGCM)
 

@@ -124,7 +124,7 @@ def _plaintext(notification: Notification, overrides: Mapping[str, Any], declare
     if declared is not False:
         return _json(_declarative(notification, declared, extra))
     if "fanout" in extra:
-        raise InvalidMessage("A Web Push override may not be named fanout: the notification's id stands there.")
+        raise InvalidMessage("The Web Push override has fanout, where the notification's id stands: rename it.")
     content = _content(notification)
     if not content and not extra:
         return None
@@ -159,7 +159,7 @@ def _declarative(notification: Notification, declared: Any, extra: Mapping[str, 
     """Declarative Web Push (WebKit, in the W3C Push API since 2025): 8030 marks it as such, `navigate` is the target of
     a click."""
     if declared is not True and not isinstance(declared, Mapping):
-        raise InvalidMessage("declarative is true, or a table of members of the declared notification.")
+        raise InvalidMessage("declarative must be true, or a table of members of the declared notification.")
     content: dict[str, Any] = {"title": notification.title, "body": notification.body, "navigate": notification.url}
     content |= {"tag": notification.collapse_key, "icon": notification.icon, "image": notification.image}
     content["actions"] = [

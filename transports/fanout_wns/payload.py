@@ -140,7 +140,9 @@ def _given_xml(kind: Any, xml: Any) -> tuple[str, bytes]:
         body = xml.encode()
         root = ET.fromstring(body).tag
     except (ET.ParseError, UnicodeEncodeError, LookupError, ValueError):
-        raise InvalidMessage("The WNS override xml is not well-formed XML in UTF-8.") from None
+        raise InvalidMessage(
+            "The WNS override xml is not well-formed XML in UTF-8: correct it, and write < and & as entities."
+        ) from None
     if root not in ("toast", "tile", "badge") or kind not in (None, root):
         raise InvalidMessage(
             f"The WNS override xml must be a toast, tile or badge element that agrees with type; it is {root!r}."
@@ -156,12 +158,14 @@ def _raw(notification: Notification, raw: Any) -> bytes:
     try:
         return raw.encode()
     except UnicodeEncodeError:
-        raise InvalidMessage("The WNS override raw holds half a surrogate pair, which UTF-8 cannot express.") from None
+        raise InvalidMessage(
+            "The WNS override raw holds half a surrogate pair, which UTF-8 cannot express: take it out."
+        ) from None
 
 
 def _toast(notification: Notification) -> ET.Element:
     if not notification.visible:
-        raise InvalidMessage("A toast needs a title, a body or an image.")
+        raise InvalidMessage("A toast shows a title, a body or an image: give the notification one of them.")
     toast = ET.Element("toast", launch=_launch(notification))
     binding = ET.SubElement(ET.SubElement(toast, "visual"), "binding", template="ToastGeneric")
     _texts(binding, notification)
@@ -183,7 +187,7 @@ def _toast(notification: Notification) -> ET.Element:
 
 def _tile(notification: Notification) -> ET.Element:
     if not notification.visible:
-        raise InvalidMessage("A tile needs a title, a body or an image.")
+        raise InvalidMessage("A tile shows a title, a body or an image: give the notification one of them.")
     tile = ET.Element("tile")
     visual = ET.SubElement(tile, "visual", arguments=_launch(notification))
     for template in ("TileMedium", "TileWide", "TileLarge"):
@@ -196,7 +200,7 @@ def _tile(notification: Notification) -> ET.Element:
 
 def _badge(notification: Notification) -> ET.Element:
     if notification.badge is None:
-        raise InvalidMessage("A badge needs the notification's badge, a count from 0.")
+        raise InvalidMessage("A badge shows the notification's badge: give it one, a count from 0.")
     badge = ET.Element("badge", value=str(notification.badge))
     badge.append(ET.Comment(f" fanout {notification.id} "))  # the schema has no place for the id
     return badge

@@ -122,7 +122,7 @@ class WnsTransport:
         WNS's."""
         text = raw.get("uri") if isinstance(raw, Mapping) else raw
         if not isinstance(text, str):
-            raise AddressInvalid("A WNS address is the channel's URL, as PushNotificationChannel.Uri gives it.")
+            raise AddressInvalid("A WNS address is the channel's URL: give PushNotificationChannel.Uri.")
         channel = self._guard.check(text.strip())
         if channel.target == "/":
             raise AddressInvalid("The address is a host without a channel: give all of PushNotificationChannel.Uri.")

@@ -44,7 +44,7 @@ class Issuer:
             context = client_tls(ca_file=str(settings.ca_file) if settings.ca_file else None, alpn=("http/1.1",))
         except OSError as error:
             raise ConfigurationError(
-                f"service.issuers: the ca_file {settings.ca_file} cannot be used ({error.strerror or error}): it is a PEM file."
+                f"service.issuers: the ca_file {settings.ca_file} cannot be used ({error.strerror or error}): name a PEM file of certificates."
             ) from None
         self._client = Http1Client(
             ssl_context=context, settings=_HTTP, clock=clock.monotonic, egress=egress_of(proxy, os.environ)

@@ -125,9 +125,9 @@ def user_token(secret: Secret | str, app: str, user: str, ttl: float = 900.0, *,
     secret = Secret(secret) if isinstance(secret, str) else secret
     id = user_key_id(secret)
     if not app or not _is_user(user):
-        raise UsageError("A user token is for one app and for one user of 1 to 512 characters without NUL.")
+        raise UsageError("Name one app, and one user of 1 to 512 characters without NUL.")
     if not 1 <= ttl <= MAX_LIFE:
-        raise UsageError(f"ttl is {ttl!r}: a user token lives from 1 to {MAX_LIFE:g} seconds.")
+        raise UsageError(f"ttl is {ttl!r}: give a user token 1 to {MAX_LIFE:g} seconds.")
     issued = int(time.time() if now is None else now)
     claims = {"app": app, "user": user, "iat": issued, "exp": issued + int(ttl)}
     payload = _encode(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())

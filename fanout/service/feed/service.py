@@ -229,7 +229,11 @@ class FeedService(Reading):
         for each in await self.subscriptions(app, user):
             if each.id == id:
                 return each
-        raise FeedError(404, "subscription", "There is no such subscription of this user.")
+        raise FeedError(
+            404,
+            "subscription",
+            "There is no such subscription of this user: it has ended or expired, or the id is another's. Subscribe again.",
+        )
 
     async def device(self, app: str, user: str, unsid: str) -> Subscription | None:
         """The user's subscription of that UNSID, in any state."""
@@ -239,7 +243,11 @@ class FeedService(Reading):
     async def unsubscribe(self, app: str, user: str, id: int) -> None:
         """End one. Raises `FeedError` 404."""
         if not await self._facet.unsubscribe(app, user, id, self._clock.now()):
-            raise FeedError(404, "subscription", "There is no such subscription of this user.")
+            raise FeedError(
+                404,
+                "subscription",
+                "There is no such subscription of this user: it has ended or expired, or the id is another's. Subscribe again.",
+            )
         self.hub.check([id])
 
     async def user_of_unsid(self, app: str, unsid: str, now: float | None = None) -> str | None:

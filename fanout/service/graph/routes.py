@@ -124,7 +124,7 @@ async def _get(call: AnyCall, id: Annotated[str, Path(max_length=512)], unsid: U
     user = await _user(call)
     item = await service.feed.get(call.authenticated.app, user, id)
     if item.deleted:
-        raise FeedError(404, "item", "The user has deleted this notification.")
+        raise FeedError(404, "item", "The user has deleted this notification: post another one to show it again.")
     root = call.base + _prefix(call)
     reply = Reply.json(200, resource(item, user=user, root=root, now=service.clock.now()))
     reply.headers = [(b"content-type", _TYPE), (b"odata-version", b"4.0")]

@@ -178,7 +178,7 @@ async def _take_out(call: AppCall, id: str, what: str, *, of_hosts: bool) -> Non
     fits = any(grant.id == id and (grant.kind == "host") == of_hosts for grant in await _grants(call))
     access = service.engine.reads.access
     if not fits or not await access.revoke(app, id, service.clock.now(), by=f"key:{call.authenticated.client_id}"):
-        raise NotFound(f"The app has no {what} {id} in the database.")
+        raise NotFound(f"The app has no {what} {id} in the database: GET /v1/keys and /v1/hosts list them.")
     await service.granted.read()
 
 

@@ -165,7 +165,7 @@ async def _owned(call: Call, id: str) -> Status:
     """The status of a notification of the calling app. Another app's is as unknown as none."""
     status = await call.service.engine.status(id) if len(id) == 36 and id.isascii() else None
     if status is None or status.app != call.authenticated.app:
-        raise NotFound("No notification of that id is known here: the id is wrong, or its history has been deleted.")
+        raise NotFound("No notification of that id is known here: check the id; or its history has been deleted.")
     return status
 
 

@@ -55,7 +55,7 @@ class _Call(Generic[T]):
     """The operation to run, and the statements before and after it; without `begin`, outside of a transaction.
 
     When it is broken off it may have been committed if it is `committing`, and an earlier run of it may have been if it
-    is `again`. `repeats` counts how often others have come in between.
+    is `again`. `repeats` counts how often others have come in between. While it `waits` it has no connection.
     """
 
     function: Function[T]
@@ -65,6 +65,7 @@ class _Call(Generic[T]):
     again: bool = False
     committing: bool = False
     repeats: int = 0
+    waits: bool = True
 
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -259,6 +260,8 @@ class Database:
                 raise unknown(self._pool.options.shown) from None
             # A lock that is not given for 5 s (`lock_timeout`) has it run anew too.
             why = f"{'others come in between, ' if call.repeats else ''}see its locks (pg_locks)"
+            if call.waits and self._pool.full:
+                why = f"other calls have each of its {self._pool.options.pool} connections; set more by ?pool= in its URL, or {why}"
             raise StorageUnavailable(
                 f"The database {self._pool.options.shown} did not answer within {_LIMIT:.0f} s: {why}."
             ) from None
@@ -267,6 +270,7 @@ class Database:
         losses = 0
         doubt_since: float | None = None
         while True:
+            call.waits = True
             try:
                 connection = await self._pool.take()
             except StorageError:
@@ -275,7 +279,7 @@ class Database:
                 if time.monotonic() - doubt_since > _PATIENCE:
                     raise unknown(self._pool.options.shown) from None
                 continue
-            sound = False
+            sound = call.waits = False
             try:
                 result = await self._once(connection, call)
                 sound = True

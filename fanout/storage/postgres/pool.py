@@ -96,6 +96,11 @@ class Pool:
                 connection.terminate()
             self._free.clear()
 
+    @property
+    def full(self) -> bool:
+        """Whether all connections are in use."""
+        return self._room.locked()
+
     async def take(self) -> Connection:
         """A connection that no other caller has. Raises `StorageError` when none is to be had, `StorageRefused` when
         none ever will."""

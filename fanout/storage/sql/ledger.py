@@ -38,7 +38,7 @@ async def hold_named(db: Db, app: str, uuid: str) -> tuple[int, str, float | Non
         await db.app(app),
     )
     if row is None:
-        raise NotFound(f"There is no notification {uuid} in the app {app}.")
+        raise NotFound(f"There is no notification {uuid} in the app {app}: check the id and the app.")
     id, stopped, finished_at, paused = row
     return id, stopped, finished_at, paused
 
