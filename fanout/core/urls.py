@@ -8,12 +8,25 @@ from urllib.parse import urlsplit
 
 __all__ = ["is_host", "is_ip_address", "is_loopback", "url_problem"]
 
-_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+_HOST = re.compile(rf"(?!.*\.\.)[A-Za-z0-9_](?:[A-Za-z0-9_.-]{{0,253}}[A-Za-z0-9_.])?{_PORT}")
+_LITERAL = re.compile(rf"\[([0-9A-Fa-f:.]{{2,45}})\]{_PORT}")
 
 
 def is_host(text: str) -> bool:
     """Whether it is a host as `Host` has it, with or without a port (RFC 9110, section 7.2). "" is none."""
-    return _HOST.fullmatch(text) is not None
+    if not text.startswith("["):
+        return _HOST.fullmatch(text) is not None
+    literal = _LITERAL.fullmatch(text)
+    return literal is not None and _is_ipv6(literal[1])
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -104,7 +104,7 @@ def _folded(pairs: Iterable[tuple[bytes, bytes]], limits: Limits) -> dict[bytes,
         if size > limits.header_bytes:
             text = f"The request's headers have more than {limits.header_bytes:,} bytes."
             raise Refused(431, CODES[431], text, _CLOSE)
-        name = name.lower()
+        name, value = name.lower(), value.strip(b" \t")  # RFC 9110, section 5.5; httptools hands on what ends a value
         if name not in found:
             found[name] = value
         elif name in _LISTS:

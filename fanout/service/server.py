@@ -351,14 +351,16 @@ class _Bounded(HttpToolsProtocol):
             self._fault = _OTHER_TARGET
         if self._fault is not _NOT_A_REQUEST:
             raise ValueError("answered by _refuse")
-        self._in_body = self._lingering.sends = True
-        self._overhead = 0
-        self.waiting_since = float("inf")
-        self.caps.works(self)
+        if not self.url.startswith(b"/"):
+            self.url = _path_of(self.url)
         parser: Any = self.parser
         if self.expect_100_continue and parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
+        self._in_body = self._lingering.sends = True
+        self._overhead = 0
+        self.waiting_since = float("inf")
+        self.caps.works(self)
         if not self.pipeline:
             self._answering = self.cycle
         self.cycle.transport = self._lingering  # type: ignore[assignment]
@@ -387,6 +389,14 @@ def _is_ours(target: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
     authority = rest.partition(b"/")[0].partition(b"?")[0].lower()
     hosts = [value.strip().lower() for name, value in headers if name == b"host"]
     return scheme.lower() in (b"http", b"https") and bool(authority) and hosts == [authority]
+
+
+def _path_of(target: bytes) -> bytes:
+    """The path and query of a target in absolute form; without a path it means "/" (RFC 9112, section 3.2.1)."""
+    rest = target.partition(b"://")[2]
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
+    found = rest[len(authority) :]
+    return found if found.startswith(b"/") else b"/" + found
 
 
 def _is_unknown_coding(headers: list[tuple[bytes, bytes]]) -> bool:

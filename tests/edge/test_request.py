@@ -30,6 +30,8 @@ GOOD = {
         "GET", "/v1/endpoints", AUTH, "X-Forwarded-For: nonsense", 'Forwarded: for="'
     ),
     "a host with a port": request("GET", "/v1/endpoints", AUTH, host="[2001:db8::1]:8080"),
+    "blanks and tabs around values (httptools leaves those behind them)": request("GET", "/v1/endpoints", f"Authorization: \t{BEARER} \t", host="service "),
+    "a length of 0 and a blank": request("GET", "/v1/endpoints", AUTH, "Content-Length: 0 "),
     "a header with an underscore is another header": request("GET", "/v1/endpoints", AUTH, "Authoriza_tion: x", "X_UNS_ID: y"),
 }  # fmt: skip
 
@@ -39,6 +41,10 @@ BAD = {
     "no Host on a public path": (400, request("GET", "/health", host=None)),
     "an empty Host": (400, request("GET", "/v1/endpoints", AUTH, host="")),
     "a Host that is none": (400, request("GET", "/v1/endpoints", AUTH, host="service/evil")),
+    "a Host with a port that is none": (400, request("GET", "/health", host="service:65536")),
+    "a Host with an IPv6 address that is none": (400, request("GET", "/health", host="[::1::]")),
+    "a Host with an empty label": (400, request("GET", "/health", host="a..b")),
+    "absolute form of a port that is none": (400, request("GET", "http://service:99999/health", host="service:99999")),
     "a Host with a user": (400, request("GET", "/v1/endpoints", AUTH, host="x@service")),
     "two Hosts": (400, request("GET", "/v1/endpoints", AUTH, "Host: other")),
     "two Hosts that are the same": (400, request("GET", "/v1/endpoints", AUTH, "host: service")),
@@ -88,6 +94,18 @@ async def test_what_is_clear_is_answered(rig: Rig) -> None:
     assert (await rig.one(post("Transfer-Encoding: chunked", body=CHUNKED))).status == 202
 
 
+async def test_absolute_form_without_a_path_means_the_root(rig: Rig) -> None:
+    """Direct, these bytes had no answer at all, and haproxy made a 502 of that."""
+    for query in ("", "?x=1"):
+        alike = [request("GET", f"{start}{query}", AUTH) for start in ("/", "http://service", "http://service/")]
+        assert [(await rig.one(said)).status for said in alike] == [404, 404, 404]
+
+
+async def test_a_tab_behind_a_length_is_none_of_it(rig: Rig) -> None:
+    for end in (" ", "\t", " \t "):
+        assert (await rig.one(post(f"Content-Length: {len(POST)}{end}", body=POST))).status == 202
+
+
 async def test_what_is_ambiguous_is_refused_and_ends_the_connection(rig: Rig) -> None:
     behind = request("GET", "/health")
     for name, (status, said) in BAD.items():
@@ -129,6 +147,9 @@ MENDED = {
     "nginx": {
         "no Host in HTTP/1.0",
         "a Host with a user",
+        "a Host with a port that is none",
+        "a Host with an IPv6 address that is none",
+        "absolute form of a port that is none",
         "absolute form of another host",
         "another scheme",
         "bare LF",
