@@ -318,9 +318,7 @@ def make_settings(
     tables["apps"] = {app: {"transports": bindings} for app, bindings in tables.get("apps", {}).items()}
     if transports is not None:
         if "default" in tables["apps"]:
-            raise UsageError(
-                "transports and apps['default'] are both given: leave one out, both are those of the app default."
-            )
+            raise UsageError("transports and apps['default'] are both given, for the same app: leave one out.")
         tables["apps"]["default"] = {"transports": transports}
     return dataclasses.replace(load(Document.of(tables), registry.settings_type), **whole)
 

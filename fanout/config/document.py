@@ -95,9 +95,7 @@ class Document:
                 f"There is no configuration file {file}: create it, or name another with --config or FANOUT_CONFIG."
             ) from None
         except UnicodeDecodeError:
-            raise ConfigurationError(
-                f"{file} is not UTF-8 text, as TOML is: save it as UTF-8, or check its path."
-            ) from None
+            raise ConfigurationError(f"{file} is not UTF-8 text: save it as TOML in UTF-8.") from None
         except OSError as error:
             raise ConfigurationError(
                 f"The configuration file {file} cannot be read: {error.strerror}. Check its path and permissions."

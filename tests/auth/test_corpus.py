@@ -131,6 +131,7 @@ CLAIMS: dict[str, tuple[str, Make]] = {
     "end, infinite": ("malformed", lambda r: raw(r, HEADER, orjson.dumps(r.claims(exp=7)).replace(b'"exp":7', b'"exp":1e999'))),
     "end, NaN": ("malformed", lambda r: raw(r, HEADER, orjson.dumps(r.claims(exp=7)).replace(b'"exp":7', b'"exp":NaN'))),
     "end, enormous": ("malformed", lambda r: raw(r, HEADER, orjson.dumps(r.claims(exp=7)).replace(b'"exp":7', b'"exp":' + b"9" * 5000))),
+    "end, larger than any float": ("malformed", lambda r: raw(r, HEADER, orjson.dumps(r.claims(exp=7)).replace(b'"exp":7', b'"exp":' + b"9" * 400))),
     "end, negative": ("malformed", lambda r: r.token(exp=-1)),
     "end twice": ("malformed", lambda r: raw(r, HEADER, orjson.dumps(r.claims()).replace(b"{", b'{"exp":1,', 1))),
     "not yet": ("not_yet", lambda r: r.token(nbf=int(r.clock.now()) + 61)),

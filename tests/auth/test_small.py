@@ -141,6 +141,9 @@ WRONG_TOKENS = [
     (forged(claims(iat=int(CLOCK.now()) + 100)), "not_yet"),
     (forged(claims(iat=1, exp=100)), "expired"),
     (forged(claims(exp=10**40)), "not_yet"),
+    (forged(claims(exp=10**400)), "not_yet"),
+    (forged(claims(iat=10**400)), "not_yet"),
+    (forged(claims(iat=-(10**400))), "not_yet"),
 ]
 
 

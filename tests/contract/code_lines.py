@@ -30,10 +30,16 @@ ORIENTATION = "48a4b63"
 LIMITS = {"fanout/storage": 0.70, "fanout/testing": 0.58}
 """The share of its lines at `START` that a folder may have; all others may have as many."""
 ADDED: dict[str, tuple[int, str]] = {
-    "fanout": (6, "a module of endpoints of their own, which the facade names; want of memory is no fault of a plugin"),
+    "fanout": (
+        9,
+        "a module of endpoints of their own, which the facade names; want of memory is no fault of a plugin; names of overrides",
+    ),
     "fanout/cli": (40, "a sentence for want of memory, and for a locale without the characters of an argument"),
     "fanout/config": (5, "a module of limits, so that a key more has room"),
-    "fanout/storage": (10, "a remedy for a log that was deleted, and for want of memory"),
+    "fanout/storage": (
+        17,
+        "a remedy for a log that was deleted, for want of memory, and for a pool without a free connection",
+    ),
     "transports/fanout_webpush": (190, "runs over HTTP/2"),
     "transports/fanout_wns": (45, "runs over HTTP/1.1"),
 }

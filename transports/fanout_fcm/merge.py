@@ -57,9 +57,7 @@ def overlay(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
     seen: set[str] = set()
     for key, value in over.items():
         if not isinstance(key, str):
-            raise InvalidMessage(
-                f"The FCM override has a key under {_position(path)} that is no text: write it in quotes."
-            )
+            raise InvalidMessage(f"The FCM override has a key under {_position(path)} that is no text: use a text.")
         name = _canonical(key, path, free)
         if name in seen:
             raise InvalidMessage(f"The FCM override names {_position((*path, name))} twice: keep one of the spellings.")

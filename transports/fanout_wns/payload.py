@@ -140,9 +140,7 @@ def _given_xml(kind: Any, xml: Any) -> tuple[str, bytes]:
         body = xml.encode()
         root = ET.fromstring(body).tag
     except (ET.ParseError, UnicodeEncodeError, LookupError, ValueError):
-        raise InvalidMessage(
-            "The WNS override xml is not well-formed XML in UTF-8: correct it, and write < and & as entities."
-        ) from None
+        raise InvalidMessage("The WNS override xml is not well-formed XML in UTF-8: correct it.") from None
     if root not in ("toast", "tile", "badge") or kind not in (None, root):
         raise InvalidMessage(
             f"The WNS override xml must be a toast, tile or badge element that agrees with type; it is {root!r}."
@@ -158,9 +156,7 @@ def _raw(notification: Notification, raw: Any) -> bytes:
     try:
         return raw.encode()
     except UnicodeEncodeError:
-        raise InvalidMessage(
-            "The WNS override raw holds half a surrogate pair, which UTF-8 cannot express: take it out."
-        ) from None
+        raise InvalidMessage("The WNS override raw holds half a surrogate pair, no UTF-8: take it out.") from None
 
 
 def _toast(notification: Notification) -> ET.Element:
