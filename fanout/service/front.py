@@ -8,7 +8,7 @@ refusal the default: a route that forgets to check its caller is not open to eve
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -245,6 +245,12 @@ class _Pages(CORSMiddleware):
         return origin in self._service.settings.origins
 
 
+def _short_way(send: Send) -> Callable[[int, Sequence[tuple[bytes, bytes]], bytes], bool] | None:
+    """`Cycle.fanout_answer` of the connection whose own `send` this is. None for another server's `send`, and for one
+    that a layer around the service has put in its place: such a layer must see each message."""
+    return getattr(getattr(send, "__self__", None), "fanout_answer", None)
+
+
 class _Answer:
     """Sends an answer with the ids that every answer carries, and knows whether one has begun."""
 
@@ -256,6 +262,11 @@ class _Answer:
         self.started = False
 
     async def reply(self, reply: Reply) -> None:
+        # A refusal may close the connection, or leave a body unread.
+        if reply.status < 400 and not self._call.unread and (answer := _short_way(self._send)) is not None:
+            self.started = answer(reply.status, [*reply.headers, *self._ids()], reply.body)
+            if self.started:
+                return
         length = (b"content-length", b"%d" % len(reply.body))
         self.started = True
         await self._send(

@@ -21,6 +21,7 @@ from fanout.errors import UsageError
 from fanout.plugin import Forwarding
 from fanout.service.accepting import Handshake, TlsListener
 from fanout.service.connections import Connections, room
+from fanout.service.cycle import Cycle
 from fanout.service.joined import Joined
 from fanout.service.lingering import Lingering
 from fanout.service.tls import HANDSHAKE, ServerTls
@@ -363,6 +364,7 @@ class _Bounded(HttpToolsProtocol):
         self.caps.works(self)
         if not self.pipeline:
             self._answering = self.cycle
+        self.cycle.__class__ = Cycle  # its own class is no parameter of uvicorn's
         self.cycle.transport = self._lingering  # type: ignore[assignment]
         if parser.should_upgrade():
             # No protocol is changed to, and the parser drops the bytes behind such a request: nothing may follow.
