@@ -40,6 +40,7 @@ ADDED: dict[str, tuple[int, str]] = {
         17,
         "a remedy for a log that was deleted, for want of memory, and for a pool without a free connection",
     ),
+    "transports/fanout_fcm": (19, "the platforms' parts of a message, kept for those after it"),
     "transports/fanout_webpush": (190, "runs over HTTP/2"),
     "transports/fanout_wns": (45, "runs over HTTP/1.1"),
 }

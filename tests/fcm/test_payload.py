@@ -341,3 +341,32 @@ def test_whatever_is_said_google_would_take(
     for name, value in data.items():
         told = message["data"][name]
         assert told == value if isinstance(value, str) else orjson.loads(told) == value
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    notification=st.builds(
+        Notification,
+        id=st.just(ID),
+        title=TEXT,
+        body=TEXT,
+        subtitle=TEXT,
+        badge=st.none() | st.integers(0, 2),
+        sound=TEXT,
+        category=TEXT,
+        thread=TEXT,
+        icon=st.sampled_from([None, "ic_bell", "https://example.com/i.png"]),
+        image=st.sampled_from([None, "https://example.com/i.png"]),
+        url=st.sampled_from([None, "https://example.com/x", "app:x"]),
+        actions=st.sampled_from([(), (Action("yes", "Yes"),), (Action("no", "No", "https://example.com/no"),)]),
+        data=st.dictionaries(st.sampled_from("abc"), JSON, max_size=2),
+        lane=st.sampled_from(["urgent", "normal", "bulk"]),
+        collapse_key=st.none() | st.sampled_from(["scores", "Tore ü"]),
+        ttl=st.sampled_from([0, 1, 3600]),
+        expires_at=st.sampled_from([float("inf"), 1_800_000_000.0, 1_800_000_000.5, 1_800_000_001.0]),
+    )
+)
+def test_what_is_kept_of_other_notifications_changes_nothing(notification: Notification) -> None:
+    """An override of no effect has the message made from nothing."""
+    kept, anew = encode(notification, {}), encode(notification, {"validateOnly": False})
+    assert (kept.size, kept.body("token", "T", 60)) == (anew.size, anew.body("token", "T", 60))

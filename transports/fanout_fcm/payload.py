@@ -10,6 +10,7 @@ import base64
 import math
 from collections.abc import Mapping
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -44,6 +45,10 @@ _CUT = b"\xff"  # no JSON text has this byte, so the text can be cut where it st
 _TTL = orjson.Fragment(b'"' + _CUT + b'"')
 _TTL_SECONDS = orjson.Fragment(b'"' + _CUT + b's"')
 
+_KEY = attrgetter("visible", "lane", "collapse_key", "badge", "sound", "category", "thread", "icon")
+_KEPT: dict[tuple[Any, ...], tuple[int, bytes]] = {}
+_MOST_KEPT = 256
+
 
 class FcmMessage(Message):
     """A notification for one binding: the texts between which the remaining TTL stands, kept joined for the last TTL
@@ -73,10 +78,9 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
 
     Raises `InvalidMessage`, and `MessageTooLarge` above Google's limit.
     """
-    message = _overlaid(notification, overrides) if overrides else _message(notification, second=False)
+    size, text = _encoded(_overlaid(notification, overrides)) if overrides else _plain(notification)
     if overrides and (flag := find(overrides, "validateOnly")) is not None:
         validate_only = overrides[flag]
-    size, text = _encoded(message)
     if size > LIMIT:
         raise MessageTooLarge(
             f"The payload for FCM has {size} bytes and may have {LIMIT}: shorten the body or the data, "
@@ -86,6 +90,25 @@ def encode(notification: Notification, overrides: Mapping[str, Any], *, validate
         )
     end = b'},"validateOnly":true}' if validate_only else b"}}"
     return FcmMessage(size, tuple((b"," + text[1:-1] + end).split(_CUT)))
+
+
+def _plain(notification: Notification) -> tuple[int, bytes]:
+    """`_encoded` of the message without overrides. The platforms' parts are kept where they have nothing of the
+    content: notifications that differ in title, body and data alone, and end in one second, have the same."""
+    members = [b'"data":' + _dumps(_data(notification))]
+    if notification.visible:
+        members.append(b'"notification":' + _dumps(_shown(notification)))
+    ends, key = notification.expires_at, None
+    if not (notification.subtitle or notification.image or notification.url or notification.actions):
+        key = *_KEY(notification), notification.ttl == 0, ends if math.isinf(ends) else int(ends)
+    if key is None or (found := _KEPT.get(key)) is None:
+        parts = _parts(notification, second=False)
+        found = _largest(parts), _dumps(parts)[1:-1]
+        if key is not None:
+            if len(_KEPT) >= _MOST_KEPT:
+                _KEPT.clear()
+            _KEPT[key] = found
+    return len("{") + sum(map(len, members)) + len(members) + found[0], b"{%b,%b}" % (b",".join(members), found[1])
 
 
 def _overlaid(notification: Notification, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,12 +143,17 @@ def _encoded(message: dict[str, Any]) -> tuple[int, bytes]:
     how it counts; counting the JSON text with its punctuation errs on the safe side.
     """
     common = sum([_embed(message, name) for name in ("notification", "data") if message.get(name)])
+    return len("{") + common + _largest(message), _dumps(message)
+
+
+def _largest(message: dict[str, Any]) -> int:
+    """The bytes of the largest platform's own part that reach a device."""
     largest = 0
     for name, block in message.items():
         if name in _PLATFORMS or camel(name) in _PLATFORMS:
             own = sum([_embed(block, key) for key in block if key in _SHOWN or camel(key) in _SHOWN])
             largest = max(largest, own + len('"+":{}') if own else 0)
-    return len("{") + common + largest, _dumps(message)
+    return largest
 
 
 def _embed(values: dict[str, Any], key: str) -> int:
@@ -140,15 +168,19 @@ def _message(notification: Notification, second: bool) -> dict[str, Any]:
     chooses."""
     message: dict[str, Any] = {"data": _data(notification)}
     if notification.visible:
-        message["notification"] = _present(title=notification.title, body=notification.body, image=notification.image)
+        message["notification"] = _shown(notification)
+    return message | _parts(notification, second)
+
+
+def _shown(notification: Notification) -> dict[str, Any]:
+    return _present(title=notification.title, body=notification.body, image=notification.image)
+
+
+def _parts(notification: Notification, second: bool) -> dict[str, Any]:
+    """The platforms' parts. `_KEY` and `_plain` name every field that they read."""
     common = _present(ttl=_TTL_SECONDS, collapseKey=notification.collapse_key)
-    if second:
-        message["androidV2"] = common
-    else:
-        message["android"] = common | _android(notification)
-    message["apns"] = _apns(notification)
-    message["webpush"] = _webpush(notification)
-    return message
+    parts = {"androidV2": common} if second else {"android": common | _android(notification)}
+    return parts | {"apns": _apns(notification), "webpush": _webpush(notification)}
 
 
 def _data(notification: Notification) -> dict[str, str]:
