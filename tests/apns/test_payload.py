@@ -193,6 +193,13 @@ def test_expiration_is_absolute_or_zero() -> None:
     assert encode(Notification(title="t"), APP, {}).headers.expiration is None
 
 
+def test_headers_are_made_once_for_notifications_that_have_the_same() -> None:
+    first, second = (encode(Notification(title=title, expires_at=1_800_000_000.1), APP, {}) for title in "ab")
+    assert first.headers is second.headers
+    other = encode(Notification(title="a", expires_at=1_800_000_001.0), APP, {})
+    assert other.headers == first.headers._replace(expiration=1_800_000_001)
+
+
 @pytest.mark.parametrize(
     ("key", "kept"),
     [("order-7", True), ("x" * 64, True), ("x" * 65, False), ("grüße", False), (" padded ", False), ("a\nb", False)],

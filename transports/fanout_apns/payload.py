@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -63,6 +64,7 @@ _OWN = ("apns-id", "authorization")
 _TEXTS, _TEXTS_OF = ("title", "subtitle", "body"), attrgetter("title", "subtitle", "body")
 _REST = ("badge", "sound", "category", "thread-id")
 _REST_OF = attrgetter("badge", "sound", "category", "thread")
+_NO_REST = (None,) * len(_REST)
 _SHOWN = ("alert", "badge", "sound")
 RESERVED = ("aps", "fanout")
 """Keys of the payload that are not the app's."""
@@ -111,7 +113,8 @@ def encode(notification: Notification, topic: str, overrides: Mapping[str, Any])
     if push_type not in SUFFIXES:
         raise InvalidMessage(f"push_type is {push_type!r}: APNs knows {', '.join(SUFFIXES)}.")
     content = _content(notification, push_type, aps_override, _table(overrides, "payload"))
-    headers = _headers(notification, push_type, topic, given)
+    expiration = _expiration(notification, given.pop("apns-expiration", None))
+    headers = _headers(push_type, topic, notification.lane, notification.collapse_key, expiration, tuple(given.items()))
     try:
         payload = compact(orjson.dumps(content))
     except TypeError as error:
@@ -164,7 +167,8 @@ def _aps(notification: Notification, push_type: str) -> dict[str, Any]:
     aps: dict[str, Any] = {}
     if alert := _present(_TEXTS, _TEXTS_OF(notification)):
         aps["alert"] = alert
-    aps |= _present(_REST, _REST_OF(notification))
+    if (rest := _REST_OF(notification)) != _NO_REST:
+        aps |= _present(_REST, rest)
     if notification.image is not None:
         aps["mutable-content"] = 1  # lets the app's service extension fetch the picture before the alert is shown
     return aps
@@ -191,29 +195,32 @@ def _about(notification: Notification) -> dict[str, Any]:
     return about
 
 
-def _headers(notification: Notification, push_type: str, topic: str, given: dict[str, str]) -> Headers:
+@lru_cache(256)
+def _headers(
+    push_type: str, topic: str, lane: str, key: str | None, expiration: int | None, more: tuple[tuple[str, str], ...]
+) -> Headers:
+    """The headers of a collapse key, with `more` in place of ours. Notifications of one second have the same."""
+    given = dict(more)
     suffix = SUFFIXES[push_type]
     own_topic = "apns-topic" not in given
     if own_topic and suffix and not topic:
         raise InvalidMessage(
             f"A {push_type} push needs a topic: set topic in the binding's configuration to the app's bundle id."
         )
-    priority = given.pop("apns-priority", "5" if push_type == "background" else _PRIORITIES[notification.lane])
+    priority = given.pop("apns-priority", "5" if push_type == "background" else _PRIORITIES[lane])
     if priority not in ("1", "5", "10"):
         raise InvalidMessage(f"priority is {priority!r}: APNs knows 10 (now), 5 (saves power) and 1 (saves most).")
     if push_type == "background" and priority == "10":
         raise InvalidMessage("priority is 10, which APNs refuses for a background push: use 5 or leave it out.")
-    key = given.pop("apns-collapse-id", None)
-    if key is not None and collapse_id(key) != key:
+    collapse = given.pop("apns-collapse-id", collapse_id(key) if key is not None else "")
+    if collapse and collapse_id(collapse) != collapse:
         raise InvalidMessage(f"collapse_id must be printable ASCII of at most {COLLAPSE_LIMIT} bytes.")
-    if key is None:
-        key = collapse_id(notification.collapse_key) if notification.collapse_key is not None else ""
     return Headers(
         push_type=push_type,
         topic=given.pop("apns-topic") if not own_topic else topic + suffix if topic else "",
         priority=int(priority),
-        expiration=_expiration(notification, given.pop("apns-expiration", None)),
-        collapse_id=key,
+        expiration=expiration,
+        collapse_id=collapse,
         extra=tuple(sorted(given.items())) if given else (),
         own_topic=own_topic,
     )

@@ -7,6 +7,7 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from fanout.plugin import (
@@ -134,16 +135,7 @@ class ApnsTransport:
     def prepare(self, notification: Notification) -> ApnsMessage:
         """The payload and headers, encoded once. Raises `MessageTooLarge` or `InvalidMessage`."""
         message = self._encode(notification)
-        headers = message.headers
-        varying: list[tuple[str, str]] = list(headers.extra)
-        if headers.expiration is not None:
-            varying.append(("apns-expiration", str(headers.expiration)))
-        if headers.collapse_id:
-            varying.append(("apns-collapse-id", headers.collapse_id))
-        if not headers.own_topic:
-            varying.append(("apns-topic", headers.topic))
-        message.fields = b"".join(literal(name, value) for name, value in varying)
-        message.head = self._head(headers)
+        message.fields, message.head = _fields(message.headers), self._head(message.headers)
         return message
 
     # -- sending
@@ -388,3 +380,12 @@ def tls(settings: ApnsSettings, certificate: PushCertificate | None) -> ssl.SSLC
         raise ConfigurationError(
             f"{given} cannot be loaded ({error.strerror or type(error).__name__}): correct it."
         ) from None
+
+
+@lru_cache(256)
+def _fields(headers: Headers) -> bytes:
+    """The fields that differ between messages, encoded."""
+    own = {"apns-expiration": headers.expiration, "apns-collapse-id": headers.collapse_id or None}
+    own["apns-topic"] = None if headers.own_topic else headers.topic
+    fields = [*headers.extra, *((name, str(value)) for name, value in own.items() if value is not None)]
+    return b"".join(literal(name, value) for name, value in fields)
