@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(slots=True)
 class Plan:
-    """The rows to be stored for some notifications, whose own rows must say the totals and expansions of `starts`.
+    """The rows to be stored for some notifications, whose own rows say the totals and expansions of `starts`.
 
     An expansion is (notification, app, binding or 0, lane, due at, highest id, target, id that it begins after).
     """
@@ -85,7 +85,6 @@ class Plan:
 
     def schedule(self, start: Start, target: str) -> None:
         """One that is due later: its target is looked up then."""
-        start.expansions = 1
         self.expansions.append([start.notification, start.app, 0, start.lane, start.due_at, 0, target, 0])
 
     def number(self, chunks: Sequence[int]) -> None:
@@ -105,8 +104,7 @@ class Plan:
 
 
 def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
-    """Chunks of the audience that was looked up, or an expansion per binding up to the endpoint `high`. Fills in each
-    start's total and expansions."""
+    """Chunks of the audience that was looked up, or an expansion per binding up to the endpoint `high`."""
     plan = Plan(starts)
     for start in starts:
         for binding, ids in start.found.items():
@@ -114,9 +112,8 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
             if start.kind in WIDE:
                 target = dumps([start.kind, start.names, *([start.audience.dump()] if start.audience else [])])
                 plan.expansions.append([*expansion, high, target, 0])
-                start.expansions += 1
                 continue
-            parts = [ids[first : first + size] for first in range(0, len(ids), size)]
+            parts = [ids] if len(ids) <= size else [ids[at : at + size] for at in range(0, len(ids), size)]
             for i, part in enumerate(parts):
                 lane = start.lane if i < AT_ONCE else start.lane + WAITS
                 plan.chunks.append(NewChunk(start.notification, binding, lane, 1, start.due_at, part))
@@ -124,7 +121,6 @@ def cut(starts: Sequence[Start], *, size: int, high: int) -> Plan:
                 plan.expansions.append(expansion)
                 last = len(plan.chunks) - 1
                 plan.turns.append((expansion, last, last - len(parts) + AT_ONCE))
-            start.total += len(ids)
     return plan
 
 

@@ -13,9 +13,9 @@ from fanout.core.records import Submission
 from fanout.errors import UsageError
 from fanout.plugin import StorageContext
 from fanout.storage.acceptance import MOST
-from fanout.storage.sql.intake import put
 from fanout.storage.sql.registration import register
 from fanout.storage.sql.standing import status
+from fanout.storage.sql.storage import SqlStorage
 from fanout.storage.sqlite.driver import SqliteDriver
 from fanout.storage.sqlite.hot import HOT
 from fanout.storage.sqlite.operations import Database, Operation
@@ -50,9 +50,9 @@ class Kept:
 
 
 def asked(*submissions: Submission, now: float = T0) -> Operation:
-    """What the driver makes of a put."""
+    """What the storage makes of a put."""
     kept = Kept()
-    finished(SqliteDriver(kept, StorageContext(clock=VirtualClock(T0))).write(put, submissions, now))
+    finished(SqlStorage(SqliteDriver(kept, StorageContext(clock=VirtualClock(T0)))).put(submissions, now))
     return kept.operations[0]
 
 

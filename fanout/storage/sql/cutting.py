@@ -12,21 +12,19 @@ __all__ = ["cut", "store"]
 
 
 async def cut(db: Db, starts: Sequence[Start]) -> Plan:
-    """Chunks of the audience that was looked up, or an expansion per binding. Fills in each start's total and
-    expansions."""
+    """Chunks of the audience that was looked up, or an expansion per binding."""
     wide = any(start.kind in WIDE and start.found for start in starts)
     return cut_up(starts, size=db.context.chunk, high=await db.highest_endpoint() if wide else 0)
 
 
-async def store(db: Db, plan: Plan, now: float) -> int:
-    """Store it, and finish notifications without a recipient; how many chunks are due. The notifications are held, or
-    not yet known to others."""
+async def store(db: Db, plan: Plan, now: float) -> None:
+    """Store it, and finish notifications without a recipient. The notifications are held, or not yet known to
+    others."""
     plan.number(await db.hot.add_chunks(db, plan.chunks, now))
     if plan.expansions:
         await db.many(_expansions(db), plan.expansions)
-    if plan.empty:
-        await db.hot.finish_ready(db, plan.empty, now)
-    return plan.due
+    if empty := plan.empty:
+        await db.hot.finish_ready(db, empty, now)
 
 
 @made_once

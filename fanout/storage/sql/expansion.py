@@ -44,7 +44,8 @@ async def expandable(db: Db, app: str, binding: str, now: float, ahead: int) -> 
 
 
 async def look_up_all(db: Db, starts: Sequence[Start], now: float) -> None:
-    """Find the audience of each: endpoints, or for a topic or broadcast the bindings."""
+    """Find the audience of each: endpoints, or for a topic or broadcast the bindings. And fill in the totals and
+    expansions that come of it."""
     some = [start for start in starts if start.kind not in WIDE and start.audience is not None]
     if some:
         await look_up_some(db, some, now)
@@ -56,6 +57,7 @@ async def look_up_all(db: Db, starts: Sequence[Start], now: float) -> None:
     for start in starts:
         if start.kind in WIDE:
             start.found = {binding: [] for binding in await touched(db, start.app, start.kind, start.names)}
+        start.total, start.expansions = sum(map(len, start.found.values())), len(start.found) * (start.kind in WIDE)
 
 
 async def expand(db: Db, app: str, binding: str, now: float, ahead: int) -> int:
@@ -109,7 +111,8 @@ async def _begin_schedules(db: Db, app: int, now: float) -> int:
         change.total += start.total
         change.expansions += start.expansions - 1
     await ledger.write(now)
-    return await store(db, plan, now)
+    await store(db, plan, now)
+    return plan.due
 
 
 def _target(text: str) -> tuple[str, list[Any], Audience | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fanout.core.records import Put, Submission
 from fanout.storage.acceptance import Keys, Known, answer_replays, check_keys, refused_name
-from fanout.storage.chunks import Plan, Start
+from fanout.storage.chunks import Start
 from fanout.storage.sealing import masked, target_key
 from fanout.storage.sql.collapsing import Place, joinable, supersede
 from fanout.storage.sql.cutting import cut, store
@@ -18,7 +18,10 @@ from fanout.storage.sql.feed_put import Tell, put_with_feed
 from fanout.storage.sql.registration import intern
 from fanout.storage.targets import aimed, dump
 
-__all__ = ["put"]
+__all__ = ["put", "put_gathered"]
+
+_Starts = dict[int, Start]
+"""By the submission's place in its batch."""
 
 
 async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
@@ -31,8 +34,7 @@ async def put(db: Db, submissions: Sequence[Submission], now: float) -> list[Put
 
 
 async def _replayed(db: Db, submissions: Sequence[Submission], now: float) -> set[int]:
-    apps = [await db.app(sub.app, create=True) for sub in submissions]
-    return set((await _check_keys(db, submissions, apps, now)).replays)
+    return set((await _check_keys(db, submissions, await _apps(db, submissions), now)).replays)
 
 
 async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell | None = None) -> list[Put]:
@@ -40,17 +42,12 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
         stored = await _stored(db, submissions)
         if stored is not None:
             return stored
-    numbers = {app: await db.app(app, create=True) for app in dict.fromkeys([sub.app for sub in submissions])}
-    apps = [numbers[sub.app] for sub in submissions]
+    apps = await _apps(db, submissions)
     answers = [Put()] * len(submissions)
     keys = await _check_keys(db, submissions, apps, now)
     for i, holder in keys.conflicts.items():
         answers[i] = Put(conflict=holder)
-    starts: dict[int, Start] = {}
-    for i in keys.fresh:
-        sub = submissions[i]
-        names = list(sub.target.ids if sub.target.kind == "endpoints" else sub.target.names)
-        starts[i] = Start(0, apps[i], sub.lane, sub.due_at, sub.target.kind, names, sub.audience)
+    starts = {i: _start(submissions[i], apps[i]) for i in keys.fresh}
     judged = {i: start for i, start in starts.items() if submissions[i].refused}
     if judged:
         await look_up_all(db, list(judged.values()), now)
@@ -64,6 +61,28 @@ async def _put(db: Db, submissions: Sequence[Submission], now: float, tell: Tell
         await _store(db, submissions, starts, answers, now, tell)
     answer_replays(answers, keys.replays, accepted=accepted)
     return answers
+
+
+async def put_gathered(db: Db, submissions: Sequence[Submission], now: float) -> list[Put]:
+    """`put` of those that `acceptance.gathered` lets be stored together, which have little to be asked."""
+    if db.again and (stored := await _stored(db, submissions)) is not None:
+        return stored
+    answers = [Put()] * len(submissions)
+    starts = dict(enumerate(map(_start, submissions, await _apps(db, submissions))))
+    await look_up_all(db, list(starts.values()), now)
+    await _store_run(db, submissions, starts, {}, answers, now, None)
+    return answers
+
+
+async def _apps(db: Db, submissions: Sequence[Submission]) -> list[int]:
+    numbers = {app: await db.app(app, create=True) for app in dict.fromkeys([sub.app for sub in submissions])}
+    return [numbers[sub.app] for sub in submissions]
+
+
+def _start(sub: Submission, app: int) -> Start:
+    target = sub.target
+    names = list(target.ids if target.kind == "endpoints" else target.names)
+    return Start(0, app, sub.lane, sub.due_at, target.kind, names, sub.audience)
 
 
 async def _stored(db: Db, submissions: Sequence[Submission]) -> list[Put] | None:
@@ -104,12 +123,7 @@ async def _check_keys(db: Db, submissions: Sequence[Submission], apps: Sequence[
 
 
 async def _store(
-    db: Db,
-    submissions: Sequence[Submission],
-    starts: dict[int, Start],
-    answers: list[Put],
-    now: float,
-    tell: Tell | None,
+    db: Db, submissions: Sequence[Submission], starts: _Starts, answers: list[Put], now: float, tell: Tell | None
 ) -> None:
     """Addresses first; then notifications, in runs in which no notification supersedes another of the same run."""
     await _take_keys(db, submissions, starts, now)
@@ -134,7 +148,7 @@ async def _store(
     for i, (_, id, _) in joined.items():
         del starts[i]
         answers[i] = Put(id=id, joined=True)
-    run: dict[int, Start] = {}
+    run: _Starts = {}
     places: dict[Place, int] = {}
     for i, start in starts.items():
         if i in keyed:
@@ -178,7 +192,7 @@ def _enter(db: Db) -> str:
 async def _store_run(
     db: Db,
     submissions: Sequence[Submission],
-    starts: dict[int, Start],
+    starts: _Starts,
     places: dict[Place, int],
     answers: list[Put],
     now: float,
@@ -188,15 +202,12 @@ async def _store_run(
         return
     superseded = await supersede(db, places, now) if places else {}
     target_keys = {i: target_key for (_, _, target_key), i in places.items()}
-    for order, start in enumerate(starts.values()):
-        start.notification = order
-    plan = await cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
     rows: list[tuple[Any, ...]] = []
     effective = submissions if tell is None else await tell()
     for i, start in starts.items():
         sub = effective[i]
         if sub.due_at > now:
-            plan.schedule(start, dump(sub.target, start.names, sub.audience))
+            start.total, start.expansions = 0, 1
         rows.append(
             (
                 sub.id,
@@ -214,18 +225,13 @@ async def _store_run(
                 start.expansions,
             )
         )
-    _number(plan, list(starts.values()), await db.hot.insert(db, rows))
+    for start, number in zip(starts.values(), await db.hot.insert(db, rows), strict=True):
+        start.notification = number
+    plan = await cut(db, [start for i, start in starts.items() if submissions[i].due_at <= now])
+    for i, start in starts.items():
+        if effective[i].due_at > now:
+            plan.schedule(start, dump(effective[i].target, start.names, effective[i].audience))
     await store(db, plan, now)
     for i, start in starts.items():
         total = None if start.expansions else start.total
         answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
-
-
-def _number(plan: Plan, starts: Sequence[Start], numbers: Sequence[int]) -> None:
-    """The notifications have got their numbers, which ascend: until now they were counted from 0."""
-    for start, number in zip(starts, numbers, strict=True):
-        start.notification = number
-    for chunk in plan.chunks:
-        chunk.notification = numbers[chunk.notification]
-    for expansion in plan.expansions:
-        expansion[0] = numbers[expansion[0]]

@@ -25,6 +25,7 @@ from fanout.core.records import (
     Stored,
     Submission,
 )
+from fanout.storage.acceptance import gathered
 from fanout.storage.sql import (
     audience,
     collapsing,
@@ -116,7 +117,8 @@ class SqlStorage:
 
     async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
         """See `Storage`."""
-        return await self._driver.write(intake.put, submissions, now)
+        put = intake.put_gathered if gathered(submissions, now) else intake.put
+        return await self._driver.write(put, submissions, now)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""

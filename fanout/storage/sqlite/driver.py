@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 from fanout.core.untraced import untraced
 from fanout.plugin import StorageContext
-from fanout.storage.acceptance import gathered
-from fanout.storage.sql.intake import put
+from fanout.storage.sql.intake import put_gathered
 from fanout.storage.sqlite.operations import Operation
 from fanout.storage.sqlite.session import shared
 from fanout.storage.sqlite.worker import Offload
@@ -56,7 +55,7 @@ class SqliteDriver:
     ) -> Coroutine[Any, Any, T]:
         """See `Driver`."""
         asked = Operation(lambda db: shared(db, operation, *arguments), True, idle=idle, durable=durable, large=large)
-        if operation is put and gathered(*arguments):
+        if operation is put_gathered:
             asked.puts = arguments
         if probe is not None:
             asked.probe = lambda db: bool(shared(db, probe, *arguments))

@@ -19,7 +19,7 @@ from fanout.plugin import StorageContext
 from fanout.storage.acceptance import MOST
 from fanout.storage.kinds import Kind
 from fanout.storage.sql.hot import Hot
-from fanout.storage.sql.intake import put
+from fanout.storage.sql.intake import put_gathered
 from fanout.storage.sqlite.db import Db
 from fanout.storage.sqlite.failure import kind_of, translate, worn
 from fanout.storage.sqlite.files import Files
@@ -238,7 +238,7 @@ class Database:
         """Store the submissions of all of them, in as many statements as those of one."""
         puts = [each.puts for each in operations if each.puts is not None]
         submissions = [submission for several, _ in puts for submission in several]
-        answers = iter(shared(self._db, put, submissions, max(now for _, now in puts)))
+        answers = iter(shared(self._db, put_gathered, submissions, max(now for _, now in puts)))
         for operation, (several, _) in zip(operations, puts, strict=True):
             operation.result = list(islice(answers, len(several)))
 

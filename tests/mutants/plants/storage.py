@@ -210,7 +210,7 @@ PLANTS = [
     Plant(
         "SQLite: puts that wait together are stored one by one",
         "fanout/storage/sqlite/driver.py",
-        "        if operation is put and gathered(*arguments):\n",
+        "        if operation is put_gathered:\n",
         "        if not arguments:\n",
         "tests/storage/test_gathered_puts.py",
     ),
