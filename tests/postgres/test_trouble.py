@@ -87,6 +87,30 @@ FAULTS = {
 }
 
 
+async def test_rows_that_a_policy_hides_do_not_pass_for_missing_ones(server: PostgresServer) -> None:
+    """A lease without its rows of `audience` ended deliveries as dead, an endpoint that is hidden as gone."""
+    place = Place(server)
+    every = (
+        "DO $$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'fanout' "
+        "LOOP EXECUTE 'ALTER TABLE ' || t || ' {}'; END LOOP; END $$"
+    )
+    async with PostgresStorage(place.url().partition(":")[2], context()) as storage:
+        await storage.register([device("alice", "1")], T0)
+        sub = submission()
+        await storage.put([sub], T0)
+        server.sql(every.format("ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"), place.name)
+        for call in (
+            lambda: storage.status(sub.id, T0),
+            lambda: storage.lease("w1", "default", "apns", 1, limit=10, now=T0, until=T0 + 30),
+            lambda: storage.put([submission()], T0),
+            storage.outstanding,
+        ):
+            with pytest.raises(StorageUnavailable, match=r"row-level security.*BYPASSRLS"):
+                await call()
+        server.sql(every.format("NO FORCE ROW LEVEL SECURITY"), place.name)
+        assert len(await storage.lease("w1", "default", "apns", 1, limit=10, now=T0, until=T0 + 30)) == 1
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_way_in_that_is_shut_for_a_while(server: PostgresServer, fault: str) -> None:
     shut, back, kind = FAULTS[fault]

@@ -38,7 +38,7 @@ _HINTS = {
     "53300": "raise max_connections, or lower ?pool= in the URL",
     "57014": "see what holds it up (pg_stat_activity)",
     "42P01": "put back the tables and the right to use their schema",
-    "42501": "grant it to this user",
+    "42501": "grant it to this user (BYPASSRLS where row-level security is in the way)",
     "55000": "see that the database accepts connections (ALTER DATABASE … ALLOW_CONNECTIONS true)",
 }
 """The remedy for an operator, where it is known."""

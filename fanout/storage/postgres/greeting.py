@@ -22,6 +22,7 @@ SETTINGS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
     "standard_conforming_strings": "on",
+    "row_security": "off",  # rows that a policy hides are an error, and not rows that there are none of
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
