@@ -123,4 +123,5 @@ def _row(grant: Grant) -> list[object]:
 
 
 def _when(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+    """An expiry of any year was stored once; a datetime ends with 9999."""
+    return "-" if at is None else datetime.fromtimestamp(min(at, 253_402_300_799), UTC).strftime("%Y-%m-%d %H:%M")

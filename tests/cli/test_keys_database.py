@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import stat
 from typing import Any
 
@@ -36,6 +38,15 @@ def test_a_key_is_made_shown_once_listed_and_revoked(shell: Any) -> None:
     assert shell("keys", "revoke", id).code == 0
     assert grants(shell) == {}
     assert shell("keys", "revoke", id).code == 1
+
+
+def test_an_expiry_beyond_the_calendar_is_listed(shell: Any) -> None:
+    shell.ok("keys", "add", "--name", "old")
+    (file,) = shell.folder.glob("*.db")
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE access SET expires_at = 1e15")
+    listed = shell("keys", "list")
+    assert (listed.code, "9999-12-31 23:59" in listed.out) == (0, True)
 
 
 def test_a_signer_and_a_host_name(shell: Any) -> None:
