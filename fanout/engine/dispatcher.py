@@ -38,6 +38,8 @@ _AHEAD = 4
 behind."""
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
+_ASKED = 64
+"""Leases about which storage is asked at a time whether something later supersedes them."""
 _PREPARED = 8192
 """Prepared notifications kept per binding, at most: twice a window of single sends. Finished ones are not kept."""
 _PATIENCE = 1.0
@@ -83,6 +85,8 @@ class Dispatcher:
         self._prepared: OrderedDict[str, Prepared | Notification | str] = OrderedDict()
         """A notification stands for one that fits for certain, and that is encoded when some of it is leased."""
         self._replaced = 0
+        self._entering: Sequence[Lease] = ()
+        """Leases with a collapse key on their way into hand."""
         self.asked = [0] * len(LANES)
         """For each lane, how many leases have been asked for."""
         self.stopping = False
@@ -244,6 +248,7 @@ class Dispatcher:
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
         ready = await retry_while_unavailable(lambda: self._ready(chunks), self._settler.trouble)
         begin = 0
+        entered: list[tuple[Lease, Sequence[int]]] = []
         for chunk in chunks:
             prepared = ready[chunk.notification]
             count = len(chunk.ids)
@@ -251,7 +256,9 @@ class Dispatcher:
             found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
             begin += count
             unsettled = chunk.states.count(0)
-            positions = range(count) if unsettled == count else [p for p, code in enumerate(chunk.states) if code == 0]
+            positions: Sequence[int] = (
+                range(count) if unsettled == count else [p for p, code in enumerate(chunk.states) if code == 0]
+            )
             if isinstance(prepared, str):
                 await self._refuse(chunk, positions, prepared)
                 continue
@@ -263,10 +270,17 @@ class Dispatcher:
                 if not marked:
                     continue
                 positions = marked
-            if prepared.notification.collapse_key is not None:
-                await retry_while_unavailable(partial(self._look_for_later, lease), self._settler.trouble)
+            entered.append((lease, positions))
+        self._entering = [lease for lease, _ in entered if lease.prepared.notification.collapse_key is not None]
+        try:
+            if self._entering:
+                await retry_while_unavailable(partial(self._look_for_later, self._entering), self._settler.trouble)
             if self.stops.missed:
                 await retry_while_unavailable(partial(self.stops.look, [*ready]), self._settler.trouble)
+        finally:
+            self._entering = ()
+        for lease, positions in entered:
+            chunk, prepared = lease.chunk, lease.prepared
             self.stops.enter(prepared)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
             state.leases[chunk.id] = lease
@@ -383,18 +397,25 @@ class Dispatcher:
         else:
             self.state.enqueue(lease, settlement.marks)
 
-    async def _look_for_later(self, lease: Lease) -> None:
-        """For which endpoints of this lease has a later notification of the same collapse key been accepted?"""
-        ids = lease.chunk.ids
-        later = await self._storage.superseded(lease.chunk.notification, ids)
-        if later:
-            lease.outdate(position for position, id in enumerate(ids) if id in later)
+    async def _look_for_later(self, leases: Sequence[Lease]) -> None:
+        """For which endpoints of these leases has a later notification of the same collapse key been accepted? Storage
+        is asked about many at a time: one by one, each question would wait for a turn of a busy storage."""
+        for begin in range(0, len(leases), _ASKED):
+            asked = leases[begin : begin + _ASKED]
+            answers = await asyncio.gather(
+                *[self._storage.superseded(lease.chunk.notification, lease.chunk.ids) for lease in asked]
+            )
+            for lease, later in zip(asked, answers, strict=True):
+                if later:
+                    lease.outdate(position for position, id in enumerate(lease.chunk.ids) if id in later)
 
     async def look_for_later(self) -> None:
-        """Something was accepted: does it supersede deliveries that are in hand?"""
-        for lease in list(self.state.leases.values()):
-            if lease.prepared.notification.collapse_key is not None and not lease.prepared.stopped:
-                await self._look_for_later(lease)
+        """Something was accepted: does it supersede deliveries that are in hand, or on their way into it?"""
+        await self._look_for_later(self._collapsible())
+
+    def _collapsible(self) -> list[Lease]:
+        in_hand = self.state.leases.values()
+        return [*self._entering, *(each for each in in_hand if each.prepared.notification.collapse_key is not None)]
 
     async def _refuse(self, chunk: Chunk, positions: Sequence[int], reason: str) -> None:
         """A notification that was accepted under another configuration cannot be encoded now: every delivery of the
@@ -425,5 +446,5 @@ class Dispatcher:
 
     @property
     def collapsible(self) -> bool:
-        """Whether anything in hand may be superseded for some endpoints."""
-        return any(lease.prepared.notification.collapse_key is not None for lease in self.state.leases.values())
+        """Whether anything in hand, or on its way into it, may be superseded for some endpoints."""
+        return bool(self._collapsible())

@@ -145,7 +145,7 @@ class Lease:
 
     def outdate(self, positions: Iterable[int]) -> None:
         """For the endpoints of these a later notification of the same collapse key has been accepted."""
-        self.outdated = frozenset(positions)
+        self.outdated |= frozenset(positions)
         self.careful = self.careful or bool(self.outdated)
 
     def renew(self, rows: Mapping[int, EndpointRow | None]) -> None:

@@ -1,0 +1,69 @@
+"""Leases with a collapse key: storage is asked about all of a batch at once whether something later was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+
+import pytest
+from rig import fresh_storage, register, running
+
+from fanout.core.model import Notification
+
+pytestmark = pytest.mark.anyio
+COUNT = 12
+
+
+def _scores() -> list[tuple[Notification, str]]:
+    return [(Notification(title=f"{n}", collapse_key=f"score-{n}"), f"user:u{n}") for n in range(COUNT)]
+
+
+async def test_storage_is_asked_about_a_whole_batch_at_once() -> None:
+    storage = fresh_storage()
+    own, under_way, peak = storage.superseded, 0, 0
+
+    async def superseded(id: str, ids: array[int]) -> set[int]:
+        nonlocal under_way, peak
+        under_way += 1
+        peak = max(peak, under_way)
+        await asyncio.sleep(0)
+        found = await own(id, ids)
+        under_way -= 1
+        return found
+
+    storage.superseded = superseded  # type: ignore[method-assign]
+    async with running(storage=storage) as (engine, transport):
+        for n in range(COUNT):
+            await register(engine, f"u{n}", f"phone-{n}")
+        for receipt in await engine.send_many(_scores()):
+            assert (await receipt.wait(60)).counts["accepted"] == 1
+    assert peak >= COUNT  # and as many more where the watch looks beside it
+
+
+async def test_a_later_one_that_comes_while_a_batch_is_on_its_way_into_hand_is_not_missed() -> None:
+    """The first of the batch has its answer when a later one of its key comes; the last is still asked about."""
+    storage = fresh_storage()
+    own, asked, again, ids_of = storage.superseded, asyncio.Event(), asyncio.Event(), dict[str, int]()
+
+    async def superseded(id: str, ids: array[int]) -> set[int]:
+        ids_of[id] = ids_of.get(id, 0) + 1
+        found = await own(id, ids)
+        if found:
+            again.set()
+        if len(ids_of) == COUNT and not asked.is_set():
+            asked.set()
+            await again.wait()
+        return found
+
+    storage.superseded = superseded  # type: ignore[method-assign]
+    async with running(storage=storage) as (engine, transport):
+        for n in range(COUNT):
+            await register(engine, f"u{n}", f"phone-{n}", tags=["news"] if n == 0 else [])
+        receipts = await engine.send_many(_scores())
+        await asked.wait()
+        later = await engine.send(Notification(title="later", collapse_key="score-0"), "topic:news")
+        async with asyncio.timeout(60):
+            first = await receipts[0].wait(60)
+            await later.wait(60)
+        assert first.counts["superseded"] == 1
+        assert receipts[0].id not in {sent.notification for sent in transport.sends}
