@@ -85,20 +85,25 @@ class PutNotifier:
         """These were put just now: tell the listeners, and lease those not leased since they were `expected`."""
         if self._live.heard:
             self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
-        self._settler.tally.put(app, sum(bool(put.id) and not put.replayed for put in puts))
         for dispatcher, due, before in expected:
             asked = dispatcher.asked
             dispatcher.look(due if before is None else {lane for lane in due if asked[lane] == before[lane]})
         later = keyed = False
-        for request in requests:
+        count = 0
+        superseded: dict[str, str] = {}
+        for request, put in zip(requests, puts, strict=True):
             submission = request.submission
             later = later or submission.due_at > now
             keyed = keyed or submission.collapse_key is not None
+            if put.id and not put.replayed:
+                count += 1
+            if put.superseded:
+                superseded |= dict.fromkeys(put.superseded, "superseded")
+        self._settler.tally.put(app, count)
         if later:
             # Each dispatcher sleeps until the work that it knows of is due, and this may be sooner.
             for dispatcher in self._of(app):
                 dispatcher.state.signal.set()
-        superseded = {id: "superseded" for put in puts for id in put.superseded}
         if superseded:
             for dispatcher in self._dispatchers:
                 dispatcher.stops.tell(superseded)

@@ -231,7 +231,6 @@ async def _store_run(
     for i, start in starts.items():
         if effective[i].due_at > now:
             plan.schedule(start, dump(effective[i].target, start.names, effective[i].audience))
-    await store(db, plan, now)
-    for i, start in starts.items():
         total = None if start.expansions else start.total
         answers[i] = Put(id=submissions[i].id, total=total, superseded=superseded.get(i, ()))
+    await store(db, plan, now)

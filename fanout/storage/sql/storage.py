@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fanout.core.address import Address
@@ -115,10 +115,9 @@ class SqlStorage:
 
     # -- queue
 
-    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+    def put(self, submissions: Sequence[Submission], now: float) -> Coroutine[Any, Any, list[Put]]:
         """See `Storage`."""
-        put = intake.put_gathered if gathered(submissions, now) else intake.put
-        return await self._driver.write(put, submissions, now)
+        return self._driver.write(intake.put_gathered if gathered(submissions, now) else intake.put, submissions, now)
 
     async def settle(self, settlements: Sequence[Settlement], now: float) -> list[Settled]:
         """See `Storage`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -121,13 +121,13 @@ class SqliteStorage(SqlStorage):
 
     # -- queue: put, lease and settle
 
-    async def put(self, submissions: Sequence[Submission], now: float) -> list[Put]:
+    def put(self, submissions: Sequence[Submission], now: float) -> Coroutine[Any, Any, list[Put]]:
         """See `Storage`."""
         if len(self._known) > 16_384:  # twice as many as a dispatcher keeps
             self._known.clear()
         # The dispatcher prepares those that storage fills in, and those that are due later, when it leases them.
         self._known.update(s.id for s in submissions if s.due_at <= now and not (s.feed or s.follows or s.joins))
-        return await super().put(submissions, now)
+        return super().put(submissions, now)
 
     async def lease(
         self, worker: str, app: str, binding: str, lane: int, *, limit: int, now: float, until: float

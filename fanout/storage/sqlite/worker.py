@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import anyio
@@ -30,7 +30,7 @@ class Offload(Protocol):
         """Open the database. Raises the errors of opening."""
         ...
 
-    async def run(self, *operations: Operation) -> None:
+    def run(self, *operations: Operation) -> Awaitable[None]:
         """Do them, and fill in their results or errors."""
         ...
 
@@ -103,7 +103,7 @@ class Thread:
             await self.stop()
             raise
 
-    async def run(self, *operations: Operation) -> None:
+    def run(self, *operations: Operation) -> Awaitable[None]:
         """See `Offload`. A caller that is cancelled while it waits does not learn whether its operations were
         committed."""
         with self._lock:  # of C: a condition's own `with` is three calls of Python
@@ -113,8 +113,7 @@ class Thread:
             if not self._asked:
                 self._loop.call_soon(self._hand_over)
             self._asked += asked
-        for _, future in asked:
-            await future
+        return asked[0][1] if len(asked) == 1 else _all_of(asked)
 
     def _hand_over(self) -> None:
         with self._ready:
@@ -245,6 +244,11 @@ class Thread:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             return
+
+
+async def _all_of(asked: Sequence[_Asked]) -> None:
+    for _, future in asked:
+        await future
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
