@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fanout.core.policy import Policy, backoff
+from fanout.core.policy import Policy
 from fanout.core.span import ends_at, outlived
 from fanout.core.states import Waiting
 from fanout.core.witness import FAULT, Witness, Witnesses
@@ -33,6 +33,8 @@ _RAMP_FROM = 0.1
 _PROBES = 3
 _KNOCKS = 32
 """Gates of one binding that may be probed at that pace together: more take turns at it."""
+_PACE = 10.0
+"""Bases of the back-off that a gateway which answers, but fails, is left alone for at most at first."""
 _STAY = 300.0
 """Seconds for which waiting deliveries stay in storage at most, where the gate itself is probed all the time."""
 
@@ -262,8 +264,8 @@ class Gate:
         waiting: Waiting = Waiting.GATE,
         knocks: int = 0,
     ) -> bool:
-        """Close for `after` seconds, or for a jittered back-off that doubles with each closure. False if it was closed
-        already.
+        """Close for `after` seconds, or for a jittered back-off that doubles with each closure, up to ten seconds or an
+        eighth of the outage, whichever is longer. False if it was closed already.
 
         An already closed gate is only ever moved to a later time, by a gateway that named one.
 
@@ -290,8 +292,9 @@ class Gate:
         if after is None:
             # At least half of the ceiling: a gate with full jitter could reopen at once and let the whole window
             # through.
-            ceiling = min(self._policy.backoff_cap, base * 2.0 ** min(self.closures - 1, 30))
-            after = ceiling / 2 + backoff(self.closures, base=base / 2, cap=self._policy.backoff_cap / 2, rng=rng)
+            away = max(_PACE * base, (now - self._away_since) / 8)
+            ceiling = min(self._policy.backoff_cap, away, base * 2.0 ** min(self.closures - 1, 30))
+            after = ceiling / 2 + rng.uniform(0.0, ceiling / 2)
         self.state = GateState.CLOSED
         self.since, self.until = now, now + after
         self.reason = reason

@@ -168,7 +168,9 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             # An attempt of this one, even where its scope is held: else one device is pushed to at each probe, without
             # limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
-            return _retry(now + max(jittered, _capped(after, policy, rng) or 0.0), tried, policy, reason)
+            # Brought forward when its group is back (`comeback`).
+            waiting = Waiting.GATE if tried.group_failing and after is None else Waiting.BACKOFF
+            return _retry(now + max(jittered, _capped(after, policy, rng) or 0.0), tried, policy, reason, waiting)
         case Misconfigured(reason, scope, named):
             return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True, named=named)
         case Deferred(reason, after, "no"):

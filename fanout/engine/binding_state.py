@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from fanout.core.comeback import Comeback
 from fanout.core.gate import GateState
 from fanout.core.model import LANES
 from fanout.core.run import Run
@@ -95,6 +96,7 @@ class BindingState:
         """Notifications that have finished with the deliveries that this worker sent."""
         self.replaced = 0
         """How many times its transport was replaced."""
+        self.comeback = Comeback()
         self.holds = Holds(self, rng)
         self.signal = Signal()  # wakes the dispatcher
         self._live = live
@@ -145,7 +147,7 @@ class BindingState:
                     own.reverse()
                 self._hand(lease, name, own, now, closed)
         if closed:
-            self.gates.park_behind()
+            self.gates.park_behind(arriving=True)
         if self.paused:
             self._put_down(*_PAUSED)
         self.settler.wake()
@@ -157,7 +159,7 @@ class BindingState:
         group.queues[lease.chunk.lane].add(lease, waiting)
         self._busy[group] = None
         if group.gate.state is not _OPEN and group.gate.shut(now) and not self.gates.relents(group, lease, now):
-            self.gates.park_behind(group)
+            self.gates.park_behind(group, arriving=True)
             self.changed[group] = None
         elif closed:
             self.changed[group] = None

@@ -24,6 +24,7 @@ from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.rereading import Rereading
+from fanout.engine.returning import bring_forward
 from fanout.engine.settler import Settler
 from fanout.engine.stopping import Stops
 from fanout.errors import ContentRefused, InvalidMessage
@@ -34,8 +35,7 @@ _log = logging.getLogger("fanout.dispatcher")
 
 URGENT = LANES.index("urgent")
 _AHEAD = 4
-"""Chunks that expansion may be ahead of leasing: enough that neither waits, few enough that a cancel leaves little
-behind."""
+"""Chunks that expansion may be ahead of leasing: so few that a cancel leaves little behind."""
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
 _ASKED = 64
@@ -134,6 +134,7 @@ class Dispatcher:
             return patience
         if not state.gate.ready(now):
             return max(0.001, state.gate.opens_at(now) - now)
+        await bring_forward(state, storage, now)
         rooms = [self._room(lane) for lane in range(len(LANES))]
         if state.clock.monotonic() < self._ask_by:
             if not any(rooms):
@@ -159,10 +160,9 @@ class Dispatcher:
                     break
             return 0.0
         if any(waiting):
-            # Something waits that could not be leased: another worker was faster, or the lease call finished stopped
-            # chunks.
+            # It could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
-        return min(_POLL, max(0.001, next_due - now)) if next_due is not None else _POLL
+        return max(0.001, min(_POLL, state.comeback.wait(now), _POLL if next_due is None else next_due - now))
 
     def _ask_soon(self) -> None:
         """Leasing goes on without a question to storage, for a while."""

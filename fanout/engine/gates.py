@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator
 
-from fanout.core.gate import Gate
+from fanout.core.gate import Gate, GateState
 from fanout.core.outcome import Scope
 from fanout.core.records import GateNote
 from fanout.core.settlement import Park
@@ -180,6 +180,8 @@ class Gates:
             opened.append((Scope.TOPIC, topic))
         for scope, name in opened:
             self._say_opened(scope, name, now)
+        if opened or GateState.PROBING in (group.gate.state, self.binding.state):
+            self._state.comeback.opened(now)  # after one probe too: all others may stand in storage
         if opened:
             for each in list(self._state.groups.values()):
                 self._state.adjust(each)
@@ -278,11 +280,15 @@ class Gates:
             self._tell(Scope.ENDPOINT, name, "", now)
         self.alone.clear()
 
-    def park_behind(self, group: Group | None = None) -> None:
-        """A delivery behind a gate that has closed goes back to storage with its reason, until it opens."""
+    def park_behind(self, group: Group | None = None, *, arriving: bool = False) -> None:
+        """A delivery behind a gate that has closed goes back to storage with its reason, until it opens.
+
+        `arriving`: the delivery was leased while the gate was closed, and may be the only one for the next probe.
+        """
         for each in [group] if group is not None else list(self._state.groups.values()):
             gate = each.gate if group is not None else self.binding
-            until = gate.resumes_at(self._state.clock.now())
+            now = self._state.clock.now()
+            until = gate.opens_at(now) if arriving else gate.resumes_at(now)
             for lease, position in each.drain():
                 lease.keep_open(position, until, gate.waiting, gate.reason)
         self._state.settler.wake()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from fanout.core.comeback import Comeback
 from fanout.core.gate import Gate
 from fanout.core.outcome import Scope
 from fanout.core.policy import Policy
@@ -128,6 +129,7 @@ class Binding(Protocol):
     parts: list[Lease]
     ended: list[str]
     gate: Gate
+    comeback: Comeback
 
     @property
     def gates(self) -> GatesPort: ...

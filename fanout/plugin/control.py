@@ -205,6 +205,25 @@ class ControlPart(Protocol):
         """
         ...
 
+    async def bring_forward(self, app: str, binding: str, before: float, now: float, *, limit: int) -> int:
+        """A gate has opened: chunks without a lease, and retry rows, that wait for one (``gate``) are due now.
+
+        A retry that holds its endpoint waits for its own word, and stays. Unlike after `retry_binding`, a gate that is
+        still closed stays so too.
+
+        Args:
+            app: The app.
+            binding: The binding's name.
+            before: The time of giving back from which a delivery waits for a gate that has closed since, in UNIX
+                seconds by the storage's clock: such a delivery stays as it is.
+            now: The present time, in UNIX seconds by the storage's clock.
+            limit: The number of chunks, and of retry rows, that one call moves at most.
+
+        Returns:
+            The number of chunks and retry rows that were moved; 0 means there is none left.
+        """
+        ...
+
     async def controls(self) -> dict[tuple[str, str], Control]:
         """The requests of operators for bindings, by (app, binding); bindings without any request are left out."""
         ...

@@ -235,6 +235,40 @@ async def bindings_are_retried(kit: Kit) -> None:
         law([c.attempt for c in await lease_all(storage, T0 + 80) if len(c.ids) == 1] == [2], "so does a back-off")
 
 
+async def gates_open_for_what_waits(kit: Kit) -> None:
+    """The work that waits for a gate comes forward at its opening, in parts; other work stays."""
+    async with kit.open(chunk=4) as storage:
+        await storage.register([device("alice", str(i)) for i in range(20)], T0)
+        await post(storage, submission())
+        await storage.expand("default", "apns", T0, ahead=9)
+        one, two, other, late, last = await lease_all(storage)
+        rows = [RetryRow(i, T0 + 80 - i, 2, word, "x") for i, word in enumerate(("gate", "backoff", "gate"))]
+        rows.append(RetryRow(3, T0 + 80, 2, "gate", "its own word", holds=True))
+        await storage.settle([Settlement(last.id, last.epoch, retries=rows)], T0 + 1)
+        waits = [(one, T0 + 90, "gate"), (two, T0 + 70, "gate"), (other, T0 + 90, "quota")]
+        await storage.settle([Settlement(c.id, c.epoch, release=Release(at, word)) for c, at, word in waits], T0 + 1)
+        await storage.settle([Settlement(late.id, late.epoch, release=Release(T0 + 90, "gate"))], T0 + 3)
+
+        async def come(limit: int, binding: str = "apns") -> tuple[int, list[int]]:
+            moved = await storage.bring_forward("default", binding, T0 + 2, T0 + 4, limit=limit)
+            return moved, sorted(id for chunk in await lease_all(storage, T0 + 4, limit=9) for id in chunk.ids)
+
+        law((await come(9, "fcm"))[0] == 0, "another binding's opening moves nothing")
+        before = await storage.changes()
+        moved, first = await come(1)
+        law((moved, len(first)) == (2, 5), "a chunk and a retry come")
+        law(await storage.changes() != before, "and every worker notices")
+        moved, rest = await come(9)
+        came = sorted([*first, *rest])
+        law((moved, came) == (2, sorted([*one.ids, *two.ids, last.ids[0], last.ids[2]])), "then the others")
+        law(
+            await come(9) == (0, []),
+            "back-off, a quota, an endpoint's own wait, and a gate that closed since, are not shortened",
+        )
+        law(await storage.controls() == {}, "no worker is asked to try again")
+        law(len(await lease_all(storage, T0 + 90, limit=99)) > 1, "they come at their times")
+
+
 async def waiting_has_one_reason(kit: Kit) -> None:
     """Paused outweighs a closed gate, that the chunk's own reason, and a delivery that only waits for its turn says
     so."""

@@ -134,18 +134,32 @@ def test_failures_without_one_success_close_it() -> None:
     assert gate.shut(0.0)
 
 
-def test_each_closure_is_longer_up_to_the_cap() -> None:
+def test_each_closure_is_longer_up_to_ten_seconds_or_an_eighth_of_the_outage() -> None:
     gate = Gate(POLICY)
     rng = random.Random(5)
-    now, waits = 0.0, []
-    for _ in range(16):
+    now, longest = 0.0, []
+    for k in range(200):
         assert gate.admits(now)
         gate.close(now, rng, reason="down")
-        waits.append(gate.until - now)
+        longest.append(min(2.0 ** min(k, 30), max(10.0, now / 8), POLICY.backoff_cap))
+        assert longest[-1] / 2 <= gate.until - now <= longest[-1]
         now = gate.until
 
-    assert all(2.0**k / 2 <= wait <= 2.0**k for k, wait in enumerate(waits[:11]))
-    assert max(waits) <= POLICY.backoff_cap
+    assert longest[:5] == [1.0, 2.0, 4.0, 8.0, 10.0]
+    assert longest[-1] == POLICY.backoff_cap
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.floats(1.0, 86_400.0))
+def test_a_gateway_that_answers_again_is_noticed_within_an_eighth_of_its_outage(seed: int, outage: float) -> None:
+    rng, gate, now, probes = random.Random(seed), Gate(POLICY), 0.0, 0
+    while now < outage:
+        gate.close(now, rng, reason="503")
+        assert gate.resumes_at(now) == gate.opens_at(now)
+        now, probes = gate.opens_at(now), probes + 1
+        gate.admits(now)
+    assert now - outage <= max(10.0, outage / 8)
+    assert probes <= 150, "and deliveries that wait do not spend their attempts on it"
 
 
 def test_the_load_comes_back_in_doubling_steps() -> None:

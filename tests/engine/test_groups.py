@@ -202,9 +202,9 @@ async def test_a_chunk_for_a_closed_binding_is_put_down_by_one_look_at_its_group
         lease, positions = taken_back(state)
         park_behind = state.gates.park_behind
 
-        def looked(group: Any = None) -> None:
+        def looked(group: Any = None, **named: bool) -> None:
             looks.append(group)
-            park_behind(group)
+            park_behind(group, **named)
 
         state.gates.park_behind = looked  # type: ignore[method-assign]
         state.gate.close(state.clock.now(), random.Random(1), reason="down", after=0.01)

@@ -6,7 +6,7 @@ from fanout.core.records import Control, Step
 from fanout.core.states import MENDED
 from tests.oracle.tables import Note, Tables, binding_tables
 
-__all__ = ["pause", "pause_binding", "resume", "resume_binding", "retry_binding", "unpause"]
+__all__ = ["bring_forward", "pause", "pause_binding", "resume", "resume_binding", "retry_binding", "unpause"]
 
 
 def pause(t: Tables, note: Note, now: float) -> int:
@@ -87,3 +87,35 @@ def retry_binding(t: Tables, app: str, binding: str, now: float) -> None:
     known = t.controls.get((app, binding), Control())
     t.controls[app, binding] = Control(known.paused, known.nudge + 1)
     t.changes += 1
+
+
+def bring_forward(t: Tables, app: str, binding: str, before: float, now: float, limit: int) -> int:
+    """What was given back before `before` to wait for a gate is due now, in parts; how many."""
+    lanes = binding_tables(t, app, binding)
+    notes = [note for note in t.unfinished.values() if note.sub.app == app]
+    pieces = [
+        (piece.ready_at, piece.id, note.sub.lane, piece)
+        for note in notes
+        for piece in note.pieces.values()
+        if piece.binding == binding and piece.open and not (piece.owner or piece.back) and piece.waiting == "gate"
+        if piece.ready_at > now and piece.since < before
+    ]
+    for _, _, lane, piece in sorted(pieces)[:limit]:
+        piece.ready_at = now
+        lanes[lane].push(piece)
+    retries = [
+        (retry.due_at, i, endpoint, note.sub.lane, retry)
+        for i, note in enumerate(notes)
+        for endpoint, retry in note.retries.items()
+        if retry.binding == binding
+        and retry.waiting == "gate"
+        and not retry.holds
+        and retry.due_at > now
+        and retry.since < before
+    ]
+    for *_, lane, retry in sorted(retries)[:limit]:
+        retry.due_at = now
+        lanes[lane].push_retry(retry)
+    moved = min(limit, len(pieces)) + min(limit, len(retries))
+    t.changes += moved > 0
+    return moved

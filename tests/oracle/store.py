@@ -246,6 +246,10 @@ class ModelStorage:
         """See `Storage`."""
         pause.retry_binding(self._t, app, binding, now)
 
+    async def bring_forward(self, app: str, binding: str, before: float, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        return pause.bring_forward(self._t, app, binding, before, now, limit)
+
     async def controls(self) -> dict[tuple[str, str], Control]:
         """See `Storage`."""
         return dict(self._t.controls)

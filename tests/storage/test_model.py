@@ -257,6 +257,10 @@ class Storages(RuleBasedStateMachine):
     def operate_binding(self, binding: str, what: str) -> None:
         self.both(what, "default", binding, self.now)
 
+    @rule(binding=BINDINGS, ago=st.sampled_from([-1, 1, 40]), limit=st.sampled_from([0, 1000]))
+    def gate_opens(self, binding: str, ago: float, limit: int) -> None:
+        self.both("bring_forward", "default", binding, self.now - ago, self.now, limit=limit)
+
     @rule(
         binding=BINDINGS,
         word=st.sampled_from(["", "gate", "breaker"]),

@@ -343,6 +343,18 @@ class OnlyNudges(ModelStorage):
         self._t.controls[app, binding] = replace(known, nudge=known.nudge + 1)
 
 
+@caught_by("gates_open_for_what_waits")
+class BringsForwardTheWorkOfClosedGates(ModelStorage):
+    async def bring_forward(self, app: str, binding: str, before: float, now: float, *, limit: int) -> int:
+        return await super().bring_forward(app, binding, now, now, limit=limit)
+
+
+@caught_by("gates_open_for_what_waits")
+class BringsNothingForward(ModelStorage):
+    async def bring_forward(self, app: str, binding: str, before: float, now: float, *, limit: int) -> int:
+        return 0
+
+
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 async def test_a_broken_storage_is_caught(broken: type[ModelStorage]) -> None:
     await must_be_caught(broken, BROKEN[broken])

@@ -7,18 +7,29 @@ that was leased before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fanout.core.records import Control
-from fanout.core.states import MENDED
+from fanout.core.states import MENDED, Waiting
 from fanout.storage import lanes
 from fanout.storage.sql.db import Db
 from fanout.storage.sql.decisions import Decisions
 from fanout.storage.sql.ledger import hold_named
 
-__all__ = ["PAUSED_BINDINGS", "controls", "pause", "pause_binding", "resume", "resume_binding", "retry_binding"]
+__all__ = [
+    "PAUSED_BINDINGS",
+    "bring_forward",
+    "controls",
+    "pause",
+    "pause_binding",
+    "resume",
+    "resume_binding",
+    "retry_binding",
+]
 
 PAUSED_BINDINGS = "(SELECT binding FROM control WHERE paused)"
 
-_MENDED = f"waiting IN ({', '.join(repr(each.value) for each in MENDED)})"
+_EVER, _ALL = 1e18, 1 << 62
 
 
 async def pause(db: Db, app: str, uuid: str, now: float) -> int:
@@ -109,20 +120,34 @@ async def _try_again(db: Db, binding_number: int, now: float) -> None:
         "DO UPDATE SET nudge = c.nudge + 1",
         binding_number,
     )
-    await db.run(
-        "UPDATE chunk SET ready_at = $2 WHERE id IN (SELECT id FROM chunk "
-        f"WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND NOT done AND ready_at > $2 AND owner IS NULL AND {_MENDED}"
-        f"{db.hold('id')})",
-        binding_number,
-        now,
-    )
-    # In PostgreSQL into another partition: a transaction that deletes such a row at this moment is run again, or this
-    # one is.
-    await db.run(
-        f"UPDATE retry SET due_at = $2 WHERE binding = $1 AND {lanes.OF_WORKERS_OR_PAUSED} AND due_at > $2 AND {_MENDED}",
-        binding_number,
-        now,
-    )
+    await _forward(db, MENDED, "true", binding_number, now, _EVER, _ALL)
+
+
+async def bring_forward(db: Db, app: str, binding: str, before: float, now: float, limit: int) -> int:
+    """The deliveries that were given back before `before` to wait for a gate are due; the number of chunks and retry
+    rows."""
+    moved = await _forward(db, [Waiting.GATE], "NOT holds", await _number(db, app, binding), now, before, limit)
+    db.silent = not moved
+    return moved
+
+
+async def _forward(db: Db, words: Sequence[Waiting], retries: str, *bounds: float) -> int:
+    """By binding, time, time of giving back, and number. A row that another transaction holds is being leased, or ends.
+
+    In PostgreSQL a retry goes into another partition.
+    """
+    waits = f"waiting IN ({', '.join(repr(word.value) for word in words)})"
+    moved = 0
+    for table, key, at, free in (
+        ("chunk", "id", "ready_at", "NOT done AND owner IS NULL"),
+        ("retry", "notification, endpoint", "due_at", retries),
+    ):
+        moved += await db.run(
+            f"UPDATE {table} SET {at} = $2 WHERE ({key}) IN (SELECT {key} FROM {table} WHERE binding = $1 AND {free} AND {waits} "
+            f"AND {lanes.OF_WORKERS_OR_PAUSED} AND {at} > $2 AND coalesce(since, 0) < $3 LIMIT $4{db.hold(free=True)})",
+            *bounds,
+        )
+    return moved
 
 
 async def controls(db: Db) -> dict[tuple[str, str], Control]:

@@ -205,6 +205,10 @@ class SqlStorage:
         """See `Storage`."""
         await self._driver.write(pausing.retry_binding, app, binding, now)
 
+    async def bring_forward(self, app: str, binding: str, before: float, now: float, *, limit: int) -> int:
+        """See `Storage`."""
+        return await self._driver.write(pausing.bring_forward, app, binding, before, now, limit, durable=False)
+
     async def controls(self) -> dict[tuple[str, str], Control]:
         """See `Storage`."""
         return await self._driver.look(pausing.controls)
