@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol, Self
+from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import Depends
@@ -310,6 +311,17 @@ class Call:
                 reason="app_only",
             )
 
+    def check_query(self, known: Collection[str] = ()) -> None:
+        """Raise `Refused` 400 for a parameter of the query that the call does not know: misspelt, a filter would be
+        none, and a field of the body such as `dry_run` would change nothing."""
+        query = self.scope["query_string"]
+        for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else ():
+            if name not in known:
+                there = f"use one of {', '.join(sorted(known))}, or take it out" if known else "take it out"
+                raise Refused(
+                    400, "invalidRequest", f"The query has {name[:64]!r}, which this call does not know: {there}."
+                )
+
     @property
     def authenticated(self) -> Caller:
         """The caller, of any kind."""
@@ -382,6 +394,7 @@ async def _call(request: HttpRequest) -> Call:
 async def _app(request: HttpRequest) -> Call:
     call: Call = request.scope["fanout.call"]
     call.check_app()
+    _check_query(call)
     return call
 
 
@@ -390,7 +403,13 @@ async def _user(request: HttpRequest) -> Call:
     if call.authenticated.user is None:
         text = "This is for one user: call it with a user's token, not an app's."
         raise Refused(403, "accessDenied", text, reason="user_only")
+    _check_query(call)
     return call
+
+
+def _check_query(call: Call) -> None:
+    if call.scope["query_string"]:
+        call.check_query([field.alias for field in call.scope["route"].dependant.query_params])
 
 
 # Coroutines, though they await nothing: FastAPI sends plain functions to a thread.

@@ -102,6 +102,28 @@ async def test_all_that_a_notification_can_say_reaches_the_transport(rig: Rig, p
     assert said.transports == {"apns": {"priority": 5}}
 
 
+async def test_a_query_that_a_call_does_not_know_is_refused(rig: Rig) -> None:
+    """`dry_run` in the query sent, and `usr` listed the endpoints of all users."""
+    await register(rig, "a", "a-1")
+    post = {"target": {"user": "a"}, "title": "Hi"}
+    for method, path, known in (
+        ("POST", f"{PATH}?dry_run=true", "take it out"),
+        ("POST", f"{PATH}?", ""),
+        ("GET", "/v1/endpoints?usr=a", "use one of "),
+        ("GET", "/v1/endpoints?User=a", "user"),
+        ("GET", "/v1/endpoints?=a", "user"),
+        ("GET", "/v1/endpoints?user=a&limit=1", ""),
+        ("DELETE", "/v1/users/a?dry_run=1", "take it out"),
+    ):
+        answer = await rig.as_app(method, path, **({"json": post} if method == "POST" else {}))
+        assert answer.is_client_error == bool(known), path
+        assert known in answer.text, path
+    answer = await rig.call("GET", "/v1/me/feed?unred=1", rig.user_token("a"))
+    assert (answer.status_code, "does not know: use one of action, cursor" in answer.text) == (400, True), answer.text
+    await rig.quiet()
+    assert addresses(rig) == ["a-1"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

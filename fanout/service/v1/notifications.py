@@ -38,6 +38,7 @@ _STATES = ("pending", *FINAL_STATES)
 async def post_notification(call: Call) -> Reply:
     """The whole of `POST /v1/notifications`, from the request to its answer."""
     call.check_app()
+    call.check_query()
     call.charge()
     return await accept(call, NotificationIn.model_validate(await call.json()), call.header(b"idempotency-key"))
 
