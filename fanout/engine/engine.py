@@ -311,7 +311,8 @@ class Engine(Operations):
             status = await receipt.wait(10)
             ```
         """
-        request = self.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
+        self.ensure_open()
+        request = self._intake.request(notification, target, app=app, at=at, idempotency_key=idempotency_key)
         if connection is not None:
             await self._admit(app, [request])
             put = await self._put_notifier.enqueue(connection, request)

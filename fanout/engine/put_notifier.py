@@ -87,7 +87,8 @@ class PutNotifier:
             self._live.emit("put", now, app=app, notifications=[put.id for put in puts if put.id])
         for dispatcher, due, before in expected:
             asked = dispatcher.asked
-            dispatcher.look(due if before is None else {lane for lane in due if asked[lane] == before[lane]})
+            if left := due if before is None else {lane for lane in due if asked[lane] == before[lane]}:
+                dispatcher.look(left)
         later = keyed = False
         count = 0
         superseded: dict[str, str] = {}
