@@ -313,7 +313,8 @@ class H2Pool:
                     self.stats.last_trouble = "the gateway answered 421: the connection led to another server"
             # Without this, a gateway that ends each connection at once would be called without a pause.
             if not connection.proved or codec.goaway_code == ErrorCode.ENHANCE_YOUR_CALM:
-                self._reconnect.failed(self._clock(), self._rng, "goaway" if codec.going else "closed")
+                word = "goaway" if codec.going else "closed"
+                self._reconnect.failed(self._clock(), self._rng, word, told=bool(codec.goaway_code))
             self._leave(connection)
             self._consider()
         if self._room:
@@ -330,7 +331,8 @@ class H2Pool:
             self._ready.remove(connection)
             self.stats.lost += self._open
             if not connection.proved:
-                self._reconnect.failed(self._clock(), self._rng, alert_of(connection.lost_by) or "closed")
+                alert = alert_of(connection.lost_by)
+                self._reconnect.failed(self._clock(), self._rng, alert or "closed", told=bool(alert))
         self._consider()
 
     # -- connections

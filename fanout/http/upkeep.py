@@ -51,11 +51,17 @@ _SOON = 1.0
 """Seconds: so long after one that failed, another connect is tried at the latest."""
 
 
+_MUTE = 4.0
+"""Seconds: so long after a connection that ended without an answer and a word, another is tried at the latest. One
+handshake in two seconds, on average, is no load, and such a gateway is often a balancer whose servers start anew."""
+
+
 class Reconnect:
     """When to connect again. After a connect that failed within a second, however often; to try that burdens no
     gateway.
 
-    After a connection that ended without one answer, exponential back-off with full jitter.
+    After a connection that ended without one answer, exponential back-off with full jitter: up to `_MUTE` seconds, and
+    up to the cap where the gateway said why it turns its client away.
     A connection counts as a success when it has answered a request, not when it was opened: a gateway that accepts and
     hangs up would otherwise be called without a pause.
     """
@@ -70,12 +76,14 @@ class Reconnect:
         self.until = float("-inf")
         self.reason = ""
 
-    def failed(self, now: float, rng: random.Random, reason: str) -> None:
-        """A connection ended without one answer. `reason` is the word for requests refused meanwhile."""
+    def failed(self, now: float, rng: random.Random, reason: str, *, told: bool = False) -> None:
+        """A connection ended without one answer. `reason` is the word for requests refused meanwhile; `told`: the
+        gateway said that the fault is its client's."""
         self._failures += 1
         self._unconnected = False
         self.reason = reason
-        self.until = now + backoff(self._failures, base=self._base, cap=self._cap, rng=rng)
+        cap = self._cap if told else min(self._cap, max(self._base, _MUTE))
+        self.until = now + backoff(self._failures, base=self._base, cap=cap, rng=rng)
 
     def refused(self, now: float, rng: random.Random, reason: str) -> None:
         """No connection came about."""

@@ -41,7 +41,7 @@ def test_back_off_is_full_jitter_that_doubles_to_its_cap_and_forgets_at_success(
         for _ in range(300):
             trial = Reconnect(PoolSettings(backoff_base=1.0, backoff_cap=8.0))
             for _ in range(failures):
-                trial.failed(100.0, rng, "tls")
+                trial.failed(100.0, rng, "tls", told=True)
             waits.append(trial.until - 100.0)
         assert 0.0 <= min(waits) < 0.1 * ceiling
         assert 0.9 * ceiling < max(waits) <= ceiling
@@ -49,6 +49,17 @@ def test_back_off_is_full_jitter_that_doubles_to_its_cap_and_forgets_at_success(
     assert reconnect.reason == "tls"
     reconnect.succeeded()
     assert reconnect.until == float("-inf")
+
+
+@given(st.integers(0, 2**32), st.integers(1, 50), st.floats(0.01, 20.0))
+def test_after_connections_that_ended_without_a_word_another_comes_within_four_seconds(
+    seed: int, failures: int, base: float
+) -> None:
+    rng, reconnect = random.Random(seed), Reconnect(PoolSettings(backoff_base=base))
+    for _ in range(failures):
+        reconnect.failed(0.0, rng, "closed")
+        assert reconnect.until <= max(4.0, base)
+        assert not reconnect.soon(min(0.0, reconnect.until - 0.01))
 
 
 @given(st.integers(0, 2**32), st.integers(1, 50), st.floats(0.01, 20.0))

@@ -168,7 +168,7 @@ PLANTS = [
     Plant(
         "failed connects are repeated without a pause",
         "fanout/http/upkeep.py",
-        "        self.until = now + backoff(self._failures, base=self._base, cap=self._cap, rng=rng)\n",
+        "        self.until = now + backoff(self._failures, base=self._base, cap=cap, rng=rng)\n",
         "        self.until = now\n",
         _UPKEEP,
     ),
