@@ -17,8 +17,10 @@ __all__ = ["Fetched", "Token", "TokenError", "TokenSource"]
 
 BACKOFF_BASE = 1.0
 BACKOFF_CAP = 60.0
+_IN_TROUBLE = 10.0
 """Seconds between two tries to fetch, after failures: full jitter over a ceiling that doubles from the base to the
-cap."""
+cap, or to `_IN_TROUBLE` where the endpoint did not refuse and no good token is left: all of a binding waits for one,
+and one request in five seconds, on average, is no load."""
 
 EARLY = 300.0
 """Seconds before its end at which a token is renewed; a tenth of its life where that is less."""
@@ -208,9 +210,12 @@ class TokenSource:
 
     def _failed(self, error: TokenError) -> None:
         self._failures += 1
-        ceiling = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._failures - 1, 30))
+        now = self._monotonic()
+        left = self._token.ends_at - now if self._token is not None else 0.0
+        cap = max(_IN_TROUBLE, left) if error.kind == "unavailable" else BACKOFF_CAP
+        ceiling = min(cap, BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._failures - 1, 30))
         wait = self._rng.uniform(0.0, ceiling)
         if error.after is not None:
             wait = max(wait, min(error.after, BACKOFF_CAP))
         self._failure = error
-        self._retry_at = self._monotonic() + wait
+        self._retry_at = now + wait

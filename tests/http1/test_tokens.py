@@ -131,6 +131,25 @@ async def test_after_a_failure_there_is_no_stampede(kind: str) -> None:
     await source.aclose()
 
 
+@pytest.mark.parametrize(("kind", "most"), [("unavailable", 10.0), ("misconfigured", 60.0)])
+async def test_an_endpoint_that_is_back_is_asked_within_ten_seconds_and_one_that_refused_within_a_minute(
+    kind: str, most: float
+) -> None:
+    endpoint = Endpoint()
+    endpoint.say = endpoint.down if kind == "unavailable" else endpoint.refuses
+    source, clock = source_of(endpoint)
+    waits = []
+    for _ in range(60):
+        with pytest.raises(TokenError) as caught:
+            await source.get()
+        waits.append(caught.value.after or 0.0)
+        clock.advance(waits[-1])
+    assert endpoint.fetches == 60
+    assert max(waits) <= most
+    assert sum(waits) >= 60 * most / 4, "and left in peace meanwhile"
+    await source.aclose()
+
+
 async def test_the_wait_that_the_endpoint_asks_for_is_kept() -> None:
     endpoint = Endpoint()
 
