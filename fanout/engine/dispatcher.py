@@ -248,7 +248,7 @@ class Dispatcher:
         by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
         ready = await retry_while_unavailable(lambda: self._ready(chunks), self._settler.trouble)
         begin = 0
-        entered: list[tuple[Lease, Sequence[int]]] = []
+        entered: dict[Lease, Sequence[int]] = {}
         for chunk in chunks:
             prepared = ready[chunk.notification]
             count = len(chunk.ids)
@@ -265,13 +265,9 @@ class Dispatcher:
             lease = Lease(chunk, prepared, found, until, state.hand)
             lease.rows_at = until - state.policy.lease
             lease.cap_deadline(self._pulse.heartbeat_deadline)
-            if lease.doubtful:
-                marked = await self._mark(lease, positions)
-                if not marked:
-                    continue
-                positions = marked
-            entered.append((lease, positions))
-        self._entering = [lease for lease, _ in entered if lease.prepared.notification.collapse_key is not None]
+            entered[lease] = positions
+        await self._mark(entered)
+        self._entering = [lease for lease in entered if lease.prepared.notification.collapse_key is not None]
         try:
             if self._entering:
                 await retry_while_unavailable(partial(self._look_for_later, self._entering), self._settler.trouble)
@@ -279,7 +275,7 @@ class Dispatcher:
                 await retry_while_unavailable(partial(self.stops.look, [*ready]), self._settler.trouble)
         finally:
             self._entering = ()
-        for lease, positions in entered:
+        for lease, positions in entered.items():
             chunk, prepared = lease.chunk, lease.prepared
             self.stops.enter(prepared)
             # Not before: the settler lets go of a lease in which nothing is left, and nothing is in this one yet.
@@ -346,16 +342,16 @@ class Dispatcher:
             self._prepared.popitem(last=False)
         self._prepared[id] = made
 
-    async def _mark(self, lease: Lease, positions: Sequence[int]) -> list[int]:
-        """Mark the deliveries of an `at_most_once` notification as doubtful before any is sent; which are. None if the
-        lease is lost."""
-        settlement = lease.mark_doubtful([*positions])
-        (settled,) = await self._settler.store([settlement])
-        return (
-            []
-            if settled.stale
-            else [p for (state, _), marked in settlement.results.items() if state == DOUBT for p in marked]
-        )
+    async def _mark(self, entered: dict[Lease, Sequence[int]]) -> None:
+        """Mark the deliveries of `at_most_once` notifications as doubtful before any is sent, in one commit. A
+        lease that is lost is taken out of `entered`, and so are deliveries that ended instead."""
+        marks = {lease: lease.mark_doubtful([*positions]) for lease, positions in entered.items() if lease.doubtful}
+        stored = await self._settler.store([*marks.values()]) if marks else []
+        for (lease, mark), settled in zip(marks.items(), stored, strict=True):
+            del entered[lease]
+            marked = [p for (state, _), positions in mark.results.items() if state == DOUBT for p in positions]
+            if marked and not settled.stale:
+                entered[lease] = marked
 
     async def _next_parts(self) -> None:
         """Of suspected chunks, those whose turn it is.
