@@ -385,7 +385,8 @@ class Inbound:
     ) -> None:
         known, token = self.known(stream), self.streams.pop(stream)
         self.partial.pop(stream, None)
-        self.outflow.drop(stream)
+        if self.outflow.drop(stream):
+            sent = "no"  # without the end of its body
         if known is not None:
             self.answered.append((token, known))
         else:

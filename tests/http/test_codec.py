@@ -100,6 +100,20 @@ def test_an_answer_before_the_body_is_out_stops_the_body(answer: bytes) -> None:
     assert codec.take() == b""
 
 
+@pytest.mark.parametrize(("body", "sent"), [(b"x" * 100_000, "no"), (b"x", "unknown")])
+@pytest.mark.parametrize("end", ["timeout", "reset", "closed"])
+def test_a_request_whose_body_waits_for_the_window_was_not_sent(body: bytes, sent: str, end: str) -> None:
+    codec = opened(body=body)
+    if end == "timeout":
+        codec.expire(1)
+    elif end == "reset":
+        codec.receive(rst_stream(1, ErrorCode.INTERNAL_ERROR))
+    else:
+        codec.close("closed")
+    ((_, failed),) = codec.failed
+    assert (failed.sent, failed.reason) == (sent, end)
+
+
 def test_a_stream_that_ends_frees_nothing_twice() -> None:
     codec = opened(requests=2)
     codec.receive(
