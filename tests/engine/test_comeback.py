@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from jumping import JumpingLoop, jumping
-from rig import running
+from rig import SystemClock, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
+from fanout.engine.returning import bring_forward
 from fanout.plugin import ACCEPTED, Outcome, Policy, Scope, StorageContext, Unavailable
 from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -77,6 +78,15 @@ def test_after_an_outage_of_connections_all_that_waited_goes_within_seconds(last
     assert min(late) <= 1.5
     assert max(late) <= 10.0, sorted(late)
     assert outage.tried <= workers * (2 * lasts + USERS), "one delivery in each half a second"
+
+
+@pytest.mark.anyio
+async def test_a_storage_of_an_earlier_version_brings_nothing_forward() -> None:
+    async with running(storage=MemoryStorage("", StorageContext(clock=SystemClock()))) as (engine, _):
+        (state,) = engine._states
+        state.comeback.opened(1000.0)
+        await bring_forward(state, object(), 1002.0)  # type: ignore[arg-type]
+        assert state.comeback.wait(1002.0) == float("inf")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
