@@ -9,7 +9,7 @@ WORKERS ?= 6
 # Hundreds of processes are started by the tests: what one has compiled the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test suite docs lint type mypy pyright check bench bench-all bench-compare soak faults faults-short flaky mutants test-floors test-pythons clean
+.PHONY: demo test suite docs lint type mypy pyright surface bench bench-all bench-compare soak faults faults-short flaky mutants test-floors test-pythons clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fanout needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
@@ -24,7 +24,7 @@ demo: $(STAMP)
 
 # The checks beside the suite: its first files wait for most of their time. Six processes keep two cores busy, of which four leave a third idle.
 test: $(STAMP)
-	$(MAKE) -j 4 lint mypy pyright suite
+	$(MAKE) -j 4 lint mypy surface suite
 
 # Tests that call make must not take part in the -j of `test`.
 suite: $(STAMP)
@@ -50,6 +50,10 @@ mypy: $(STAMP)
 pyright: $(STAMP)
 	$(BIN)/basedpyright
 
+# The short form of `pyright`, which takes half a minute: what a user's program sees of the types.
+surface: $(STAMP)
+	$(BIN)/basedpyright tests/typing
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
@@ -64,7 +68,7 @@ bench-compare: $(STAMP)
 soak: $(STAMP) $(DOCS)
 	$(BIN)/python -m pytest -q tests/soak tests/lifecycle tests/storage/test_model.py tests/storage/test_migration.py tests/storage/test_refused.py tests/feed \
 	  tests/simulation tests/service/test_document.py tests/service/test_fuzz.py tests/service/test_memory.py tests/edge/test_grammar.py --soak
-	$(BIN)/python -m pytest -q -m long --soak --ignore tests/soak --ignore tests/simulation
+	$(BIN)/python -m pytest -q -m "long or hypothesis" --soak --ignore tests/soak --ignore tests/simulation
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults

@@ -26,6 +26,7 @@ from hypothesis.strategies import none
 
 from fanout import registry
 from fanout.storage.sqlite import in_memory, opening
+from fanout_kit.examples import LONG, SHORT
 from fanout_kit.postgres import PostgresServer
 
 # No test meets a certificate of the public's authorities, and to read all of them takes 40 ms of each TLS context.
@@ -38,8 +39,8 @@ if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 # A loaded machine is no failure. What a test states for itself holds instead.
-settings.register_profile("short", deadline=None, max_examples=50)
-settings.register_profile("long", deadline=None, max_examples=500)
+settings.register_profile("short", deadline=None, max_examples=SHORT)
+settings.register_profile("long", deadline=None, max_examples=LONG)
 
 
 _FIRST = ("clocks", "faults", "webpush_browser")

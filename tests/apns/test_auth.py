@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fanout.plugin import Secret
 from fanout_apns.auth import CLOCK_SLACK, LIFETIME, OLD, SLOT, SPACING, Expired, ProviderToken, shared_token
+from fanout_kit.examples import examples
 
 START = 1_800_000_123.0
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
@@ -125,7 +126,7 @@ def test_a_token_that_was_not_refused_is_kept_whatever_is_said() -> None:
     assert not token.refresh(START + 1, 1)
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(
     st.lists(
         st.tuples(st.floats(0, 7200), st.sampled_from(["refresh", "expired", "hold"]), st.floats(-3600, 3600)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fanout.plugin import ACCEPTED, Gone, Misconfigured, Rejected, Scope, Throttled, Unavailable
 from fanout_apns.outcome import FALLBACK, TABLE, Answer, Effect, by_our_clock, of_answer, of_failure, parse_body
 from fanout_apns.simulator import REASONS
+from fanout_kit.examples import examples
 
 OUTCOMES = (type(ACCEPTED), Gone, Misconfigured, Rejected, Throttled, Unavailable)
 
@@ -157,7 +158,7 @@ def test_bodies_are_data(body: bytes, expected: tuple[str, float | None]) -> Non
     assert parse_body(body) == expected
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @given(st.binary(max_size=60) | st.text(max_size=30).map(lambda text: text.encode()))
 def test_no_body_raises(body: bytes) -> None:
     reason, since = parse_body(body)

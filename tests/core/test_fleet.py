@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.fleet import Part, SharedToken, fair, forsaken, grant, outlived, strays, supersedes
+from fanout_kit.examples import examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=200)
+QUICK = settings(derandomize=True, deadline=None, max_examples=examples(200))
 RATES = st.floats(0.0, 1e6)
 DEMANDS = st.one_of(st.just(0.0), st.just(math.inf), st.floats(0.0, 2e6))
 

@@ -26,6 +26,7 @@ from fanout.core.outcome import (
 from fanout.core.policy import Policy
 from fanout.core.settlement import Again, Attempted, Final, Park, Relocate, Retry, Wait, by_connection, decide
 from fanout.core.states import DeliveryState, Waiting
+from fanout_kit.examples import examples
 
 NOW = 1_800_000_000.0
 POLICY = Policy()
@@ -55,7 +56,7 @@ tried = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 @given(outcomes, tried, st.integers(0, 2**32))
 def test_every_decision_is_lawful(outcome: Outcome, delivery: Attempted, seed: int) -> None:
     """Nothing is due after the TTL, nothing is tried more often than allowed, nothing waits in the past, doubt is
@@ -91,7 +92,7 @@ def test_every_decision_is_lawful(outcome: Outcome, delivery: Attempted, seed: i
         assert isinstance(decision, Final), "what may have arrived must not be sent again"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(tried, delays, st.sampled_from(["no", "unknown"]), st.integers(0, 2**32))
 def test_an_event_of_our_own_is_neither_a_loop_nor_for_ever(
     delivery: Attempted, after: float | None, sent: Literal["no", "unknown"], seed: int
@@ -110,7 +111,7 @@ def test_an_event_of_our_own_is_neither_a_loop_nor_for_ever(
             raise AssertionError(decision)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tried, delays, st.integers(0, 2**32))
 def test_the_end_of_a_connection_is_no_fault_of_an_endpoint(
     delivery: Attempted, after: float | None, seed: int
@@ -128,7 +129,7 @@ def test_the_end_of_a_connection_is_no_fault_of_an_endpoint(
             raise AssertionError(other)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tried, st.integers(0, 2**32))
 def test_a_decision_depends_on_its_arguments_alone(delivery: Attempted, seed: int) -> None:
     outcome = Unavailable("unknown", Scope.ENDPOINT, "reset")

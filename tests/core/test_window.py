@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.window import LEAST, MOST, excess, least, next_window, room
+from fanout_kit.examples import examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=200)
+QUICK = settings(derandomize=True, deadline=None, max_examples=examples(200))
 LIMITS = st.integers(0, 10_000)
 GATEWAYS = st.integers(0, 300)
 WAITING = st.lists(st.integers(0, 5_000), max_size=30)

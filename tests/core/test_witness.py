@@ -15,6 +15,7 @@ from fanout.core.settlement import Attempted, Final, Park, Retry, by_itself
 from fanout.core.standing import LATELY, Standing
 from fanout.core.states import DeliveryState, Waiting
 from fanout.core.witness import FAULT, Loners, Witness, Witnesses, independent
+from fanout_kit.examples import examples
 
 NOW = 1_800_000_000.0
 POLICY = Policy()
@@ -58,7 +59,7 @@ def test_witnesses_agree_as_soon_as_two_of_them_are_independent(said: list[tuple
     assert (witnesses.agreed, witnesses.sole, witnesses.names) == (False, "", [])
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.one_of(st.just("accepted"), st.tuples(st.booleans(), witnesses_drawn, st.booleans())), max_size=60))
 def test_an_open_gate_closes_only_on_the_word_of_two(events: list[str | tuple[bool, Witness, bool]]) -> None:
     """Whether a scope is accused or deliveries fail one by one; an acceptance lets all that was said before be
@@ -127,7 +128,7 @@ parks = st.builds(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(parks, st.integers(1, 60), st.floats(0, 1e6), st.integers(1, 9), st.integers(0, 99))
 def test_a_lone_accuser_waits_by_itself(park: Park, times: int, left: float, attempt: int, seed: int) -> None:
     """It spends no attempt, waits in the name of its own reason, never past its end nor before the time that it was

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fanout.plugin import AddressInvalid
 from fanout_fcm.address import APPLE, FID, TOKEN, WEB, parse_address
 from fanout_fcm.simulator import FcmSimulator
+from fanout_kit.examples import examples
 
 FID_TEXT = FcmSimulator.address(1, "fid")
 TOKEN_TEXT = FcmSimulator.address(1)
@@ -64,7 +65,7 @@ def test_anything_else_is_refused_and_not_repeated(raw: object) -> None:
     assert TOKEN_TEXT[:20] not in str(caught.value)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @given(st.text(max_size=200))
 def test_no_text_breaks_it_and_what_it_takes_needs_no_escaping(text: str) -> None:
     try:

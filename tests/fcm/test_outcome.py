@@ -25,6 +25,7 @@ from fanout.plugin import (
 from fanout.testing.simulator import Reply
 from fanout_fcm.address import RELAYED
 from fanout_fcm.outcome import BY_ERROR_CODE, BY_HTTP, BY_STATUS, Answer, Reauthenticate, of_answer, of_failure
+from fanout_kit.examples import examples
 
 FCM = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD = "type.googleapis.com/google.rpc.BadRequest"
@@ -271,7 +272,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(derandomize=True, deadline=None, max_examples=examples(400))
 @given(http=st.integers(100, 599), body=st.binary(max_size=60) | JSON.map(lambda value: orjson.dumps(value)))
 def test_no_answer_breaks_it(http: int, body: bytes) -> None:
     answer = Answer.parse(http, body)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fanout.plugin import Action, InvalidMessage, MessageTooLarge, Notification
 from fanout_fcm.payload import LIMIT, LONGEST_TTL, encode
 from fanout_fcm.simulator.schema import violations
+from fanout_kit.examples import examples
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -313,7 +314,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(
     title=TEXT,
     text=TEXT,
@@ -343,7 +344,7 @@ def test_whatever_is_said_google_would_take(
         assert told == value if isinstance(value, str) else orjson.loads(told) == value
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(
     notification=st.builds(
         Notification,

@@ -16,11 +16,12 @@ from yarl import URL
 
 from fanout.http.guard_addresses import why_not_public
 from fanout.plugin import AddressInvalid, ConfigurationError, GuardedResolver, HostGuard, HostRefused, NotPublic
+from fanout_kit.examples import examples
 
 WNS = HostGuard(["notify.windows.com"])
 ANY = HostGuard(public_hosts=True)
 
-quick = settings(derandomize=True, deadline=None, max_examples=400)
+quick = settings(derandomize=True, deadline=None, max_examples=examples(400))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hpack import Decoder
 from hypothesis import given, settings
 
 from fanout.http.hpack_encoder import Head, HeadTable, integer, literal
+from fanout_kit.examples import examples
 
 NAMES = st.sampled_from(["apns-topic", "authorization", "content-type", "x", "user-agent", "ttl"])
 VALUES = st.sampled_from(["", "a", "alert", "com.example.app", "v" * 200, "w" * 1000, "x" * 5000])
@@ -22,7 +23,7 @@ STEPS = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @given(heads=st.lists(HEADS, min_size=6, max_size=6), steps=STEPS)
 def test_a_decoder_reads_every_head_whatever_the_table_size_does(heads: list[Head], steps: list[int]) -> None:
     table, decoder = HeadTable(), Decoder(max_header_list_size=10**6)

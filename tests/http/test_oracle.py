@@ -22,6 +22,7 @@ from fanout.http.frames import PREFACE, ErrorCode, FrameType, frame
 from fanout.http.frames import goaway as goaway_frame
 from fanout.http.hpack_encoder import Head, literal
 from fanout.http.response import RequestFailed, Response
+from fanout_kit.examples import examples
 
 HEADS = [
     Head("POST", "https", "gateway.test", [("apns-topic", f"com.example.{'x' * n}"), ("kind", str(n))])
@@ -384,7 +385,7 @@ class Conversation(RuleBasedStateMachine):
 
 
 Conversation.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=examples(150),
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

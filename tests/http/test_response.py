@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.http.response import NotAResponse, RequestFailed, Response, decode_block, status_of
+from fanout_kit.examples import examples
 
 
 @pytest.mark.parametrize("huffman", [True, False])
@@ -58,7 +59,7 @@ def test_a_status_stands_though_the_rest_cannot_be_read() -> None:
     assert response.header("apns-id") is None
 
 
-@settings(derandomize=True, deadline=None, max_examples=500)
+@settings(derandomize=True, deadline=None, max_examples=examples(500))
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(block: bytes) -> None:
     with suppress(ValueError):

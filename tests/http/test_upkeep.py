@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fanout.http.settings import PoolSettings
 from fanout.http.upkeep import Health, Heartbeat, Marks, Reconnect, wants_connection
+from fanout_kit.examples import examples
 
 
 @pytest.mark.parametrize("ready", range(4))
@@ -83,7 +84,7 @@ def test_a_connection_that_ended_without_an_answer_is_not_forgotten_by_a_connect
     assert reconnect.until == until
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 1.0, 7.0]), st.integers(0, 5)), max_size=60), st.floats(0.0, 60.0))
 def test_marks_know_by_which_tick_a_stream_was_open(steps: list[tuple[float, int]], timeout: float) -> None:
     marks, now, next_stream = Marks(1), 0.0, 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fanout.testing.simulator.frames import Violation
 from fanout.testing.simulator.hpack_decoder import BadBlock, Decoder
+from fanout_kit.examples import examples
 
 NAMES = st.sampled_from([":path", ":method", "apns-id", "authorization", "apns-topic", "accept", "x"]) | st.from_regex(
     r"[a-z0-9-]{1,20}", fullmatch=True
@@ -34,7 +35,7 @@ def test_what_the_library_encodes(blocks: list[tuple[list[tuple[str, str, bool]]
         assert decoder.decode(block) == [(name, value) for name, value, _ in fields]
 
 
-@settings(derandomize=True, deadline=None, max_examples=1500)
+@settings(derandomize=True, deadline=None, max_examples=examples(1500))
 @given(st.binary(max_size=40))
 def test_what_the_library_understands_of_noise(block: bytes) -> None:
     oracle = hpack.Decoder(max_header_list_size=8000)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import AddressInvalid
+from fanout_kit.examples import examples
 from fanout_webpush.address import canonical, on_curve, parse, take_apart
 from fanout_webpush.browsers import Browser
 
@@ -120,7 +121,7 @@ def test_coordinates_beyond_the_field_are_off_the_curve() -> None:
         ),
     )
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 def test_anything_else_is_refused_in_one_way(raw: Any) -> None:
     with pytest.raises(AddressInvalid):
         parse(json.dumps(raw))

@@ -18,6 +18,7 @@ from fanout.plugin import (
     Throttled,
     Unavailable,
 )
+from fanout_kit.examples import examples
 from fanout_webpush.outcome import FALLBACK, TABLE, Answer, Crowd, Effect, code_of, of_answer, of_failure
 from fanout_webpush.services import PLAIN, SAYS
 from fanout_webpush.vendors import Vendor
@@ -224,7 +225,7 @@ def test_a_body_of_any_form_is_read_or_ignored(vendor: Vendor, body: bytes, code
     st.binary(max_size=200) | st.sampled_from([b'{"errno":', b'{"reason":{}}', b"[" * 5000, b'{"errno":1e400}']),
     st.none() | st.text(max_size=30),
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 def test_no_answer_breaks_the_reading(vendor: Vendor, status: int, body: bytes, header: str | None) -> None:
     code = code_of(vendor, body, lambda name: header)
     outcome, effect = of_answer(Answer(vendor, status, code))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import Action, InvalidMessage, MessageTooLarge, Notification
+from fanout_kit.examples import examples
 from fanout_webpush.payload import WebPushMessage, encode, topic_of, ttl_field
 
 ID = "0197f0c0-0000-7000-8000-000000000000"
@@ -160,7 +161,7 @@ def test_a_legal_collapse_key_of_a_length_that_apple_takes_is_itself(key: str) -
 
 
 @given(st.text(min_size=1, max_size=80))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 def test_every_collapse_key_has_a_legal_topic(key: str) -> None:
     topic = topic_of(key)
     assert 0 < len(topic) <= 32

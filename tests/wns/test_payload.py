@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanout.plugin import Action, InvalidMessage, MessageTooLarge, Notification
+from fanout_kit.examples import examples
 from fanout_wns.payload import LIMIT, encode, tag
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -253,7 +254,7 @@ def test_a_collapse_key_is_a_tag() -> None:
     assert tag("match/7: a score") == tag("match/7: a score") != tag("match/7: a score.")
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(st.text(min_size=1, max_size=64))
 def test_any_collapse_key_has_a_legal_tag(key: str) -> None:
     try:
@@ -264,7 +265,7 @@ def test_any_collapse_key_has_a_legal_tag(key: str) -> None:
     assert set(tag(key)) <= set(string.ascii_letters + string.digits)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @example("", "", {"\ufffe": "\uffff"})
 @given(
     st.text(max_size=80), st.text(max_size=80), st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=3)
