@@ -38,8 +38,9 @@ _AHEAD = 4
 """Chunks that expansion may be ahead of leasing: so few that a cancel leaves little behind."""
 _FULL = 0.005
 """Seconds between two looks at a full window: one that is emptied in that time grows."""
-_ASKED = 64
-"""Leases about which storage is asked at a time whether something later supersedes them."""
+_ASKED, _ASKED_APART = 64, 4
+"""Leases about which storage is asked at a time whether something later supersedes them: where one thread answers all,
+and where each question has a connection, of which callers need some too."""
 _PREPARED = 8192
 """Prepared notifications kept per binding, at most: twice a window of single sends. Finished ones are not kept."""
 _PATIENCE = 1.0
@@ -396,8 +397,9 @@ class Dispatcher:
     async def _look_for_later(self, leases: Sequence[Lease]) -> None:
         """For which endpoints of these leases has a later notification of the same collapse key been accepted? Storage
         is asked about many at a time: one by one, each question would wait for a turn of a busy storage."""
-        for begin in range(0, len(leases), _ASKED):
-            asked = leases[begin : begin + _ASKED]
+        at_once = _ASKED if self._storage.in_order else _ASKED_APART
+        for begin in range(0, len(leases), at_once):
+            asked = leases[begin : begin + at_once]
             answers = await asyncio.gather(
                 *[self._storage.superseded(lease.chunk.notification, lease.chunk.ids) for lease in asked]
             )
