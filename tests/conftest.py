@@ -62,6 +62,23 @@ _DEAR = (
     "cli/test_processes.py",
     "postgres/test_trouble.py",
     "storage/test_sqlite.py",
+    "apns/test_conformance.py",
+    "engine/test_fleet.py",
+    "webpush/test_conformance.py",
+    "postgres/test_connection.py",
+    "postgres/test_cost.py",
+    "cli/test_early.py",
+    "engine/test_watch.py",
+    "feed/test_fallback.py",
+    "service/test_v1_notifications.py",
+    "storage/test_refused.py",
+    "postgres/test_clocks.py",
+    "storage/test_sealed.py",
+    "service/test_graph_publishing.py",
+    "service/test_workers.py",
+    "service/test_v1_endpoints.py",
+    "wns/test_conformance.py",
+    "testing/test_pushes.py",
 )
 """Files of over seven seconds, which follow: none of them is begun when all others have ended."""
 

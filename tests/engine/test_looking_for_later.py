@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import Iterable
 
 import pytest
 from rig import fresh_storage, register, running
 
 from fanout.core.model import Notification
+from fanout.engine.lease import Lease
 
 pytestmark = pytest.mark.anyio
 COUNT = 12
@@ -40,21 +42,28 @@ async def test_storage_is_asked_about_a_whole_batch_at_once() -> None:
     assert peak >= (COUNT if storage.in_order else 4)  # and as many more where the watch looks beside it
 
 
-async def test_a_later_one_that_comes_while_a_batch_is_on_its_way_into_hand_is_not_missed() -> None:
-    """The first of the batch has its answer when a later one of its key comes; the last is still asked about."""
+async def test_a_later_one_that_comes_while_a_batch_is_on_its_way_into_hand_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of the batch has its answer when a later one of its key comes; the last is still asked about, until the
+    first is known to be outdated."""
     storage = fresh_storage()
+    outdate = Lease.outdate
     own, asked, again, ids_of = storage.superseded, asyncio.Event(), asyncio.Event(), dict[str, int]()
 
     async def superseded(id: str, ids: array[int]) -> set[int]:
         ids_of[id] = ids_of.get(id, 0) + 1
         found = await own(id, ids)
-        if found:
-            again.set()
         if len(ids_of) == COUNT and not asked.is_set():
             asked.set()
             await again.wait()
         return found
 
+    def outdated(lease: Lease, positions: Iterable[int]) -> None:
+        outdate(lease, positions)
+        again.set()
+
+    monkeypatch.setattr(Lease, "outdate", outdated)
     storage.superseded = superseded  # type: ignore[method-assign]
     async with running(storage=storage) as (engine, transport):
         for n in range(COUNT):
