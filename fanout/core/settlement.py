@@ -168,8 +168,10 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             # An attempt of this one, even where its scope is held: else one device is pushed to at each probe, without
             # limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
-            # Brought forward when its group is back (`comeback`).
-            waiting = Waiting.GATE if tried.group_failing and after is None else Waiting.BACKOFF
+            # Brought forward when its group is back (`comeback`). A gateway that comes and goes must not take all
+            # attempts in a minute: those of the second half keep their distance.
+            forward = tried.group_failing and after is None and 2 * tried.attempt <= policy.attempts
+            waiting = Waiting.GATE if forward else Waiting.BACKOFF
             return _retry(now + max(jittered, _capped(after, policy, rng) or 0.0), tried, policy, reason, waiting)
         case Misconfigured(reason, scope, named):
             return Park(scope, policy.probe, reason, Waiting.BREAKER, alarm=True, named=named)

@@ -207,3 +207,18 @@ def test_the_last_attempt_is_the_last() -> None:
     decision = decide(Unavailable("unknown", reason="reset"), _tried(attempt=10), POLICY, NOW, random.Random(1))
 
     assert decision == Final(DeliveryState.DEAD, "10 attempts: reset")
+
+
+def test_a_gateway_that_comes_and_goes_takes_half_of_the_attempts() -> None:
+    """What waits for the gate comes forward at each opening; from then on a delivery keeps its own distance."""
+    doubt = Unavailable("unknown", Scope.ENDPOINT, "503")
+    for failing in (True, False):
+        waits = []
+        for attempt in range(1, POLICY.attempts):
+            decision = decide(
+                doubt, _tried(attempt=attempt, group_failing=failing), POLICY, NOW, random.Random(attempt)
+            )
+            assert isinstance(decision, Retry)
+            waits.append(decision.waiting)
+        half = POLICY.attempts // 2 if failing else 0
+        assert waits == [Waiting.GATE] * half + [Waiting.BACKOFF] * (POLICY.attempts - 1 - half)
