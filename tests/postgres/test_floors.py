@@ -57,9 +57,9 @@ async def test_an_old_transaction_is_noticed(databases: Databases, monkeypatch: 
             assert place.many, "sixty entries were stepped over"
             place.next_at = float("inf")
             await storage.put([submission(now=T0 + 2), submission(now=T0 + 30)], T0 + 30)
-            hasty = await lease_all(storage, T0 + 31)
+            hasty = await lease_all(storage, T0 + 32)
             place.next_at = BEGINNING
-            whole = await lease_all(storage, T0 + 31)
+            whole = await lease_all(storage, T0 + 32)
             assert (len(hasty), len(whole)) == (2, 1), "what is older than a few seconds is for a whole look"
             await settle_all(storage, [*hasty, *whole], T0 + 32)
     finally:
