@@ -168,7 +168,7 @@ def decide(outcome: Outcome, tried: Attempted, policy: Policy, now: float, rng: 
             # An attempt of this one, even where its scope is held: else one device is pushed to at each probe, without
             # limit.
             jittered = backoff(tried.attempt, base=policy.backoff_base, cap=policy.backoff_cap, rng=rng)
-            # Brought forward when its group is back (`comeback`). A gateway that comes and goes must not take all
+            # Brought forward when its group is back (`rescheduling`). A gateway that comes and goes must not take all
             # attempts in a minute: those of the second half keep their distance.
             forward = tried.group_failing and after is None and 2 * tried.attempt <= policy.attempts
             waiting = Waiting.GATE if forward else Waiting.BACKOFF

@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from fanout.core.comeback import Comeback
 from fanout.core.gate import GateState
 from fanout.core.model import LANES
+from fanout.core.rescheduling import Rescheduling
 from fanout.core.run import Run
 from fanout.core.shorten import fitted
 from fanout.core.states import Waiting
@@ -96,7 +96,7 @@ class BindingState:
         """Notifications that have finished with the deliveries that this worker sent."""
         self.replaced = 0
         """How many times its transport was replaced."""
-        self.comeback = Comeback()
+        self.rescheduling = Rescheduling()
         self.holds = Holds(self, rng)
         self.signal = Signal()  # wakes the dispatcher
         self._live = live

@@ -18,13 +18,13 @@ from fanout.core.states import DOUBT, DeliveryState
 from fanout.core.text import cleaned
 from fanout.core.window import LEAST, next_window, room
 from fanout.engine.binding_state import BindingState
+from fanout.engine.bringing_forward import bring_forward
 from fanout.engine.context import EngineContext
 from fanout.engine.intake import Request
 from fanout.engine.lease import Lease, Prepared
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.rereading import Rereading
-from fanout.engine.returning import bring_forward
 from fanout.engine.settler import Settler
 from fanout.engine.stopping import Stops
 from fanout.errors import ContentRefused, InvalidMessage
@@ -163,7 +163,7 @@ class Dispatcher:
         if any(waiting):
             # It could not be leased: another worker was faster, or the lease call finished stopped chunks.
             return 0.005
-        return max(0.001, min(_POLL, state.comeback.wait(now), _POLL if next_due is None else next_due - now))
+        return max(0.001, min(_POLL, state.rescheduling.wait(now), _POLL if next_due is None else next_due - now))
 
     def _ask_soon(self) -> None:
         """Leasing goes on without a question to storage, for a while."""

@@ -181,7 +181,7 @@ class Gates:
         for scope, name in opened:
             self._say_opened(scope, name, now)
         if opened or GateState.PROBING in (group.gate.state, self.binding.state):
-            self._state.comeback.opened(now)  # after one probe too: all others may stand in storage
+            self._state.rescheduling.opened(now)  # after one probe too: all others may stand in storage
         if opened:
             for each in list(self._state.groups.values()):
                 self._state.adjust(each)

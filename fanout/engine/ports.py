@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from fanout.core.comeback import Comeback
 from fanout.core.gate import Gate
 from fanout.core.outcome import Scope
 from fanout.core.policy import Policy
+from fanout.core.rescheduling import Rescheduling
 from fanout.core.settlement import Park
 from fanout.core.standing import Standing
 from fanout.core.states import Waiting
@@ -129,7 +129,7 @@ class Binding(Protocol):
     parts: list[Lease]
     ended: list[str]
     gate: Gate
-    comeback: Comeback
+    rescheduling: Rescheduling
 
     @property
     def gates(self) -> GatesPort: ...

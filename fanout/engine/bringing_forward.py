@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.core.comeback import PART
+from fanout.core.rescheduling import PART
 from fanout.engine.ports import Binding
 from fanout.plugin import Storage
 
@@ -10,9 +10,9 @@ __all__ = ["bring_forward"]
 
 
 async def bring_forward(state: Binding, storage: Storage, now: float) -> None:
-    """Make the next part due (`Comeback`), where one is to come at `now` (UNIX seconds)."""
-    if before := state.comeback.part(now):
+    """Make the next part due (`Rescheduling`), where one is to come at `now` (UNIX seconds)."""
+    if before := state.rescheduling.part(now):
         bring = getattr(storage, "bring_forward", None)
         # A storage of an earlier version cannot: its deliveries come at their times.
         moved = 0 if bring is None else await bring(state.app, state.binding, before, now, limit=PART)
-        state.comeback.moved(moved, now)
+        state.rescheduling.moved(moved, now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf
 
-__all__ = ["PART", "Comeback"]
+__all__ = ["PART", "Rescheduling"]
 
 PART = 1000
 """Chunks, and retry rows, that are made due at once."""
@@ -19,7 +19,7 @@ _APART = 5.0
 """Seconds between two beginnings: of many hosts one may open all the time, and the others' work is moved in vain."""
 
 
-class Comeback:
+class Rescheduling:
     """Of one binding. All times are the engine's UNIX seconds, given by the caller."""
 
     __slots__ = ("_before", "_begun", "_next")

@@ -12,7 +12,7 @@ from rig import SystemClock, running
 
 from fanout.core.delivery import Delivery
 from fanout.core.model import Notification
-from fanout.engine.returning import bring_forward
+from fanout.engine.bringing_forward import bring_forward
 from fanout.plugin import ACCEPTED, Outcome, Policy, Scope, StorageContext, Unavailable
 from fanout.storage.sqlite.in_memory import MemoryStorage
 from fanout.testing.scripted import ScriptedMessage, ScriptedTransport
@@ -83,9 +83,9 @@ def test_after_an_outage_of_connections_all_that_waited_goes_within_seconds(last
 async def test_a_storage_of_an_earlier_version_brings_nothing_forward() -> None:
     async with running(storage=MemoryStorage("", StorageContext(clock=SystemClock()))) as (engine, _):
         (state,) = engine._states
-        state.comeback.opened(1000.0)
+        state.rescheduling.opened(1000.0)
         await bring_forward(state, object(), 1002.0)  # type: ignore[arg-type]
-        assert state.comeback.wait(1002.0) == float("inf")
+        assert state.rescheduling.wait(1002.0) == float("inf")
 
 
 def test_after_an_outage_of_failures_all_that_waited_goes_in_an_eighth_of_its_time() -> None:
