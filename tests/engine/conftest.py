@@ -79,7 +79,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     make_storage.reset(tokens[0])
     reopen.reset(tokens[1])
     for name in made:
-        elsewhere(lambda name=name: on.empty(name))
+        elsewhere(lambda name=name: asyncio.run(on.give_back(name)))
 
 
 def elsewhere(call: Callable[[], T]) -> T:

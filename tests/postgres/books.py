@@ -3,12 +3,11 @@ many at once."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import psycopg
+import asyncpg
 
-__all__ = ["BOOKS", "Differences", "connect", "differences", "unbalanced"]
+__all__ = ["BOOKS", "Differences", "differences", "unbalanced"]
 
 Differences = dict[str, tuple[set[object], set[object]]]
 
@@ -79,26 +78,20 @@ BOOKS = {
 }
 
 
-def differences(connection: psycopg.Connection[Any]) -> Differences:
+async def differences(connection: Any) -> Differences:
     """The books whose two sides differ, with what only one side has. Nothing may be at work in that database."""
     found = {}
     for name, (kept, counted) in BOOKS.items():
-        mine, theirs = [set(connection.execute(sql, prepare=True)) for sql in (kept, counted)]
+        mine, theirs = [{tuple(row) for row in await connection.fetch(sql)} for sql in (kept, counted)]
         if mine != theirs:
             found[name] = (mine - theirs, theirs - mine)
     return found
 
 
-def connect(url: str) -> psycopg.Connection[Any]:
-    """A connection to the tables at that address, on which each statement is a transaction."""
-    return psycopg.connect(url, autocommit=True, options="-c search_path=fanout")
-
-
 async def unbalanced(url: str) -> Differences:
     """`differences` of the database at that address."""
-
-    def found() -> Differences:
-        with connect(url) as connection:
-            return differences(connection)
-
-    return await asyncio.to_thread(found)
+    connection = await asyncpg.connect(url, server_settings={"search_path": "fanout"})
+    try:
+        return await differences(connection)
+    finally:
+        await connection.close()

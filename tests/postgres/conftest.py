@@ -3,7 +3,6 @@ them back."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
-import psycopg
 import pytest
 from asyncpg.connection import Connection
 
@@ -24,7 +22,7 @@ from fanout.storage.postgres.url import parse
 from fanout.testing.storage import Maker
 from fanout_kit.postgres import MISSING, PostgresServer, find_programs
 from tests.faults.conftest import nursery
-from tests.postgres.books import Differences, connect, differences
+from tests.postgres.books import Differences, differences
 from tests.postgres.probe import families
 
 __all__ = ["nursery"]
@@ -56,8 +54,6 @@ class Databases:
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         self._free: list[str] = []
-        self._connections: dict[str, psycopg.Connection[Any]] = {}
-        """Of each that was emptied: a new one would first read the server's catalogs, 20 ms of it."""
 
     async def lend(self) -> str:
         """The name of an empty database with the tables."""
@@ -74,30 +70,18 @@ class Databases:
 
     async def give_back(self, name: str) -> None:
         """Empty it."""
-        await asyncio.to_thread(self.empty, name)
+        await self.judge_and_give_back(name, judge=False)
 
-    async def judge_and_give_back(self, name: str) -> Differences:
+    async def judge_and_give_back(self, name: str, *, judge: bool = True) -> Differences:
         """What differs in its books, which is then empty with all else."""
-        return await asyncio.to_thread(self.empty, name, judge=True)
-
-    def empty(self, name: str, *, judge: bool = False) -> Differences:
-        """`judge_and_give_back`, and without `judge` `give_back`, for a caller without a loop."""
-        if name not in self._connections:
-            self._connections[name] = connect(self.server.url(name))
+        connection = await asyncpg.connect(self.server.url(name), server_settings={"search_path": "fanout"})
         try:
-            found = differences(self._connections[name]) if judge else {}
-            self._connections[name].execute(_EMPTY)
-        except psycopg.OperationalError:  # a test has ended all connections
-            self._connections.pop(name).close()
-            with connect(self.server.url(name)) as connection:
-                found = differences(connection) if judge else {}
-                connection.execute(_EMPTY)
+            found = await differences(connection) if judge else {}
+            await connection.execute(_EMPTY)
+        finally:
+            await connection.close()
         self._free.append(name)
         return found
-
-    def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
 
 
 _FIRST_OF_A_DATABASE = 16384
@@ -133,10 +117,8 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def databases(server: PostgresServer) -> Iterator[Databases]:
-    made = Databases(server)
-    yield made
-    made.close()
+def databases(server: PostgresServer) -> Databases:
+    return Databases(server)
 
 
 @pytest.fixture

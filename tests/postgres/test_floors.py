@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -11,6 +13,7 @@ from fanout.storage.postgres import floors
 from fanout.storage.postgres.floors import BEGINNING, Floors
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, lease_all, settle_all, submission
+from fanout_kit.postgres import PostgresServer
 from tests.postgres.conftest import Databases, opened
 
 
@@ -35,8 +38,12 @@ def test_where_much_is_most_looks_begin_just_before_now() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.external
-async def test_an_old_transaction_is_noticed(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was leased before is stepped over, and what is found is right, hasty or not."""
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_an_old_transaction_is_noticed(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, analyzed: bool
+) -> None:
+    """What was leased before is stepped over, and what is found is right, hasty or not; `analyzed`, by statistics of a
+    time at which nothing was open."""
     monkeypatch.setattr(floors, "_MANY", 50)
     monkeypatch.setattr(floors, "_EVERY", 0.0)
     name = await databases.lend()
@@ -51,10 +58,13 @@ async def test_an_old_transaction_is_noticed(databases: Databases, monkeypatch: 
             chunks = await lease_all(storage)
             assert len(chunks) == 60
             await storage.settle([Settlement(c.id, c.epoch, {("accepted", ""): [0]}) for c in chunks], T0)
+            if analyzed:
+                await asyncio.to_thread(databases.server.sql, "ANALYZE fanout.chunk", name)
             await storage.put([submission(now=T0 + 1)], T0 + 1)
             assert len(await lease_all(storage, T0 + 1)) == 1
             ((_, place),) = known._places.items()
             assert place.many, "sixty entries were stepped over"
+            assert await old.fetchval("SELECT count(*) FROM chunk") == 0, "the transaction is as old as before"
             place.next_at = float("inf")
             await storage.put([submission(now=T0 + 2), submission(now=T0 + 30)], T0 + 30)
             hasty = await lease_all(storage, T0 + 32)
@@ -65,3 +75,26 @@ async def test_an_old_transaction_is_noticed(databases: Databases, monkeypatch: 
     finally:
         await old.close()
         await databases.give_back(name)
+
+
+@pytest.mark.anyio
+@pytest.mark.external
+async def test_what_earlier_looks_stepped_over_is_not_counted_again(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's count goes on from transaction to transaction: a busy worker would take it for an old
+    transaction."""
+    counted: list[int] = []
+    monkeypatch.setattr(Floors, "counts", lambda *_: True)
+    monkeypatch.setattr(Floors, "counted", lambda *arguments: counted.append(arguments[-1]))
+    name = server.fresh()  # without entries of former tests
+    try:
+        async with opened(server, name, StorageContext(clock=VirtualClock(T0)), pool=1) as storage:
+            await storage.register([device("alice", "1")], T0)
+            await storage.put([submission() for _ in range(40)], T0)
+            await settle_all(storage, await lease_all(storage, T0), T0)
+            for _ in range(3):
+                assert await lease_all(storage, T0 + 1) == []
+            assert max(counted) <= 40, counted
+    finally:
+        server.drop(name)

@@ -98,7 +98,7 @@ async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
         monkeypatch.setattr(operations, "_LIMIT", 0.1)
         with pytest.raises(StorageUnavailable):
             await storage.put([submission(idempotency_key="another", digest=b"d")], T0)
-        backends = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+        backends = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend'"
         assert await ask(server, backends) == 3
         assert await ask(server, WAITING) == 3, "nobody has ended their wait"
         monkeypatch.setattr(operations, "_LIMIT", 20.0)

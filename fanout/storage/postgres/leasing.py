@@ -127,6 +127,11 @@ SELECT {_COLUMNS} FROM c {_OF} ORDER BY c.id
 """The chunks that an earlier run of the same lease took, whose answer was lost: in this worker's hands from now on."""
 
 
+_PASSED = "SELECT pg_stat_get_xact_tuples_returned('chunk_ready'::regclass)"
+"""Entries that this connection has read of the index; PostgreSQL forgets those of earlier transactions after a second,
+and not at once."""
+
+
 async def _claim(
     db: Db, number: int, lane: int, limit: int, now: float, worker: str, until: float
 ) -> list[Sequence[Any]]:
@@ -139,10 +144,11 @@ async def _claim(
     after: tuple[float, int] = (floor, 0)
     for page in range(10**9):
         size = min(_PAGES[min(page, len(_PAGES) - 1)], limit)
+        counts = page == 0 and floor == BEGINNING and db.floors.counts(number, lane, clock)
+        before = await db.value(_PASSED) if counts else 0
         rows = await db.rows(_CLAIM % size, number, lane, now, now + db.skew, worker, until, *after, left)
-        if page == 0 and floor == BEGINNING and db.floors.counts(number, lane, clock):
-            passed = await db.value("SELECT pg_stat_get_xact_tuples_returned('chunk_ready'::regclass)")
-            db.floors.counted(number, lane, clock, passed - len(rows))
+        if counts:
+            db.floors.counted(number, lane, clock, await db.value(_PASSED) - before - len(rows))
         rest = []
         db.silent = db.silent and not rows
         for *columns, ready_at, still_open, bad, mine, wanted in rows:

@@ -239,5 +239,15 @@ _ERASING = """
 CREATE INDEX notification_stopped ON notification (app, aim) WHERE aim IS NOT NULL AND stopped <> '';
 """
 
-STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, _ACCESS, _PLANS, DIGESTS, _ERASING)
+_OPEN = """
+-- As in the step of the plans: analyzed while nothing is open, another index was read for what is due, as a whole.
+DROP INDEX chunk_open, notification_expiry, notification_oldest, event_audit, event_audit_at;
+CREATE INDEX chunk_open ON chunk (notification) WHERE NOT done AND notification IS NOT NULL;
+CREATE INDEX notification_expiry ON notification (expires_at) WHERE finished_at IS NULL AND expires_at IS NOT NULL;
+CREATE INDEX notification_oldest ON notification (app, due_at) WHERE finished_at IS NULL AND app IS NOT NULL;
+CREATE INDEX event_audit ON event (id) WHERE left(kind, 6) = 'audit.' AND id IS NOT NULL;
+CREATE INDEX event_audit_at ON event (at) WHERE left(kind, 6) = 'audit.' AND at IS NOT NULL;
+"""
+
+STEPS = (_FIRST, _SECOND, DEVICES, ORIGIN, LOOKS, _AUDIT, _OWNED, _ACCESS, _PLANS, DIGESTS, _ERASING, _OPEN)
 VERSION = len(STEPS)

@@ -29,7 +29,7 @@ __all__ = [
 
 PAUSED_BINDINGS = "(SELECT binding FROM control WHERE paused)"
 
-_EVER, _ALL = 1e18, 1 << 62
+_EVER, _PAGE = 1e18, 10_000
 
 
 async def pause(db: Db, app: str, uuid: str, now: float) -> int:
@@ -120,7 +120,8 @@ async def _try_again(db: Db, binding_number: int, now: float) -> None:
         "DO UPDATE SET nudge = c.nudge + 1",
         binding_number,
     )
-    await _forward(db, MENDED, "true", binding_number, now, _EVER, _ALL)
+    while await _forward(db, MENDED, "true", binding_number, now, _EVER, _PAGE):
+        pass
 
 
 async def bring_forward(db: Db, app: str, binding: str, before: float, now: float, limit: int) -> int:
@@ -131,21 +132,31 @@ async def bring_forward(db: Db, app: str, binding: str, before: float, now: floa
     return moved
 
 
-async def _forward(db: Db, words: Sequence[Waiting], retries: str, *bounds: float) -> int:
-    """By binding, time, time of giving back, and number. A row that another transaction holds is being leased, or ends.
+_KEYS = {"chunk": {"id": "bigint", "binding": "int"}, "retry": {"notification": "bigint", "endpoint": "bigint"}}
 
-    In PostgreSQL a retry goes into another partition.
+
+async def _forward(
+    db: Db, words: Sequence[Waiting], retries: str, binding: int, now: float, before: float, limit: int
+) -> int:
+    """At most `limit` chunks, and retry rows. A row that another transaction holds is being leased, or ends.
+
+    They are chosen by a statement of their own: as a part of the UPDATE, PostgreSQL may run it for each row, and each
+    time it finds `limit` others. In PostgreSQL a retry goes into another partition.
     """
     waits = f"waiting IN ({', '.join(repr(word.value) for word in words)})"
     moved = 0
-    for table, key, at, free in (
-        ("chunk", "id", "ready_at", "NOT done AND owner IS NULL"),
-        ("retry", "notification, endpoint", "due_at", retries),
-    ):
-        moved += await db.run(
-            f"UPDATE {table} SET {at} = $2 WHERE ({key}) IN (SELECT {key} FROM {table} WHERE binding = $1 AND {free} AND {waits} "
-            f"AND {lanes.OF_WORKERS_OR_PAUSED} AND {at} > $2 AND coalesce(since, 0) < $3 LIMIT $4{db.hold(free=True)})",
-            *bounds,
+    for table, at, free in (("chunk", "ready_at", "NOT done AND owner IS NULL"), ("retry", "due_at", retries)):
+        first, second = _KEYS[table]
+        found = await db.rows(
+            f"SELECT {first}, {second} FROM {table} WHERE binding = $1 AND {free} AND {waits} AND {lanes.OF_WORKERS_OR_PAUSED} "
+            f"AND {at} > $2 AND coalesce(since, 0) < $3 ORDER BY lane, {at} LIMIT $4{db.hold(free=True)}",
+            *(binding, now, before, limit),
+        )
+        moved += await db.many(
+            f"UPDATE {table} AS t SET {at} = $3 FROM {db.given(1, **_KEYS[table])} "
+            f"WHERE {db.keyed(f't.{first}', f'j.{first}')} AND t.{second} = j.{second}",
+            found,
+            now,
         )
     return moved
 
