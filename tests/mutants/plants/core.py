@@ -171,4 +171,11 @@ PLANTS = [
         "        self._level = level - n\n        return (n - level) / self.per_second",
         "tests/core/test_rate.py",
     ),
+    Plant(
+        "a gateway that comes and goes takes all attempts of a delivery",
+        "fanout/core/settlement.py",
+        " and 2 * tried.attempt <= policy.attempts",
+        "",
+        "tests/core/test_settlement.py -k comes_and_goes",
+    ),
 ]

@@ -389,4 +389,18 @@ PLANTS = [
         "",
         "tests/engine/test_settling.py -k in_hand",
     ),
+    Plant(
+        "a lease on its way into hand is not asked about when something later comes",
+        "fanout/engine/dispatcher.py",
+        "return [*self._entering, *(",
+        "return [*(",
+        "tests/engine/test_looking_for_later.py -k 'memory and on_its_way' --timeout 20",
+    ),
+    Plant(
+        "what waits for a gate is not brought forward when it opens",
+        "fanout/engine/gates.py",
+        "self._state.rescheduling.opened(now)",
+        "pass",
+        "tests/engine/test_rescheduling.py",
+    ),
 ]

@@ -221,4 +221,25 @@ PLANTS = [
         "            self._answer(writes)\n            database.patient = self._closing\n",
         "tests/storage/test_overlap.py",
     ),
+    Plant(
+        "PostgreSQL: two indexes of chunks have one condition",
+        "fanout/storage/postgres/schema.py",
+        "WHERE NOT done AND notification IS NOT NULL;",
+        "WHERE NOT done;",
+        "tests/postgres/test_floors.py -k old_transaction",
+    ),
+    Plant(
+        "PostgreSQL: what earlier looks stepped over is counted again",
+        "fanout/storage/postgres/leasing.py",
+        "await db.value(_PASSED) - before - len(rows)",
+        "await db.value(_PASSED) - len(rows)",
+        "tests/postgres/test_floors.py -k not_counted_again",
+    ),
+    Plant(
+        "the opening of a gate moves more than a part",
+        "fanout/storage/sql/pausing.py",
+        "LIMIT $4{db.hold(free=True)}",
+        "LIMIT 9 * $4{db.hold(free=True)}",
+        "tests/storage/test_memory.py -k gates_open",
+    ),
 ]
