@@ -106,6 +106,26 @@ async def test_a_host_without_http2_is_spoken_to_in_http1(rig: Any) -> None:
         assert each.transport.capacity("fcm.googleapis.com") == 16
 
 
+async def test_a_send_that_is_encrypted_after_http2_was_left_goes_over_http1(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool that it chose is closed by then, by the first send that learned of the missing HTTP/2."""
+    async with rig(simulator={"protocols": ("http/1.1",)}) as each:
+        address = each.subscribe("google")
+        host = await each.transport._hosts.admit(address.group)
+        host.active -= 1
+        encrypt = each.transport._encrypt
+
+        def leaving(*args: bytes) -> bytes:
+            if host.pool is not None:
+                each.transport._hosts.leave_http2(host)  # before the request is made, and after its protocol was chosen
+            return encrypt(*args)
+
+        monkeypatch.setattr(each.transport._slices, "_encrypt", leaving)
+        assert isinstance(await each.send(address), Accepted)
+        assert each.simulator.counters.accepted == 1
+
+
 # -- moved
 
 

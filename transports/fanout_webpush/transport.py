@@ -178,12 +178,15 @@ class WebPushTransport:
             subscription = take_apart(delivery.address)
             path = host.path_of(subscription.endpoint)
             while True:
+                pool = host.pool
                 try:
                     response = await self._post(host, tokens, message, delivery, subscription, path)
                 except RequestFailed as failed:
-                    if failed.reason != "alpn":
+                    if failed.reason == "alpn":
+                        self._hosts.leave_http2(host)
+                    elif host.pool is pool or failed.sent != "no":
                         return of_failure(failed.sent, failed.reason, **failed.evidence)
-                    self._hosts.leave_http2(host)
+                    # Else another send has left HTTP/2 since this one chose it, and it was not sent.
                     continue
                 if response.status == 201 and host.vendor is not Vendor.EDGE:
                     host.accepted += 1

@@ -95,6 +95,13 @@ PLANTS = [
         "tests/webpush/test_outcome.py",
     ),
     Plant(
+        "Web Push: a send whose pool was left while it was encrypted is not sent",
+        "transports/fanout_webpush/transport.py",
+        'elif host.pool is pool or failed.sent != "no":',
+        "else:",
+        "tests/webpush/test_transport.py",
+    ),
+    Plant(
         "Web Push: a few throttled endpoints are a crowd",
         _WEBPUSH,
         "return self._throttled >= self._least and self._throttled > accepted - self._accepted",
