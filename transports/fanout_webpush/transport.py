@@ -265,8 +265,9 @@ class WebPushTransport:
         fields = ttl_field(host.ttl(delivery.ttl)) + message.fields
         if not message.record:
             return pool.request(head, path.encode(), fields, b"", fresh=delivery.fresh)
-        _, p256dh, auth, _ = subscription
-        return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth, delivery.fresh)
+        return self._slices.request(
+            pool, head, path.encode(), fields, message.record, *subscription[1:3], delivery.fresh
+        )
 
     async def _post_over_http1(
         self,
