@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from fanout.core.records import Release, RetryRow, Settled, Settlement
 from fanout.errors import UsageError
 from fanout.plugin import Storage, StorageContext
 from fanout.storage.postgres.store import PostgresStorage
+from fanout.storage.sql import expansion
 from fanout.testing.clock import VirtualClock
 from fanout.testing.storage_kit import T0, device, done, lease_all, post, settle_all, standing, submission
 from tests.postgres.books import unbalanced
@@ -186,6 +188,34 @@ async def test_a_pause_leaves_nothing_leased_behind_its_back(databases: Database
             await storages[0].resume("default", sub.id, T0)
             await settle_all(storages[0], await lease_all(storages[0]))
             assert (await standing(storages[0], sub.id)).counts["accepted"] == 5
+
+
+@pytest.mark.parametrize("target", ["users", "topic"])
+async def test_a_pause_between_the_choice_of_an_expansion_and_its_lock_holds_it(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """It was expanded all the same: a broadcast was sent though it was paused; and of a list, chunks that waited for
+    their turn were not found in the lane of the paused, so that their turn never came."""
+    async with several(databases, 2) as storages:
+        await storages[0].register([device(f"u{i}", str(i), tags=["news"]) for i in range(30)], T0)
+        sub = submission(Target.topic("news") if target == "topic" else Target.users([f"u{i}" for i in range(30)]))
+        await storages[0].put([sub], T0)
+        hold, paused = expansion.hold, []
+
+        async def slow(db: Any, notifications: Any, *, wait: bool = True) -> list[int]:
+            if notifications and not paused:
+                paused.append(True)
+                await storages[1].pause("default", sub.id, T0)
+            return await hold(db, notifications, wait=wait)
+
+        await settle_all(storages[0], await lease_all(storages[0]))
+        monkeypatch.setattr(expansion, "hold", slow)
+        await storages[0].expand("default", "apns", T0, ahead=1)
+        assert paused
+        assert not await lease_all(storages[0]), "it is paused"
+        await storages[0].resume("default", sub.id, T0)
+        await _drain(storages[0], [sub.id])
+        assert (await standing(storages[0], sub.id)).counts["accepted"] == 30
 
 
 async def test_any_mix_ends_with_right_sums(databases: Databases, request: pytest.FixtureRequest) -> None:

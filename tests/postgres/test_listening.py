@@ -151,3 +151,32 @@ async def test_an_inbox_in_use_is_looked_at_ten_times_a_second(url: str) -> None
                 assert worker.storage._database.used, "known from the first on"  # type: ignore[attr-defined]
         finally:
             await connection.close()
+
+
+async def test_a_commit_of_others_is_not_taken_for_one_of_ours_that_was_under_way(url: str) -> None:
+    """The server counts ours before its answer is here. A look meanwhile counted it among the others', and the next
+    commit of others came to the same number: nothing heard of it until the look of half a minute later."""
+    location = url.partition(":")[2]
+    async with (
+        PostgresStorage(location, StorageContext(clock=Clock())) as ours,
+        PostgresStorage(location, StorageContext(clock=Clock())) as theirs,
+    ):
+        end, held, go_on = ours._database._end, asyncio.Event(), asyncio.Event()
+
+        async def slow(connection: Any, last: str) -> None:
+            await end(connection, last)
+            held.set()
+            await go_on.wait()
+
+        ours._database._end = slow  # type: ignore[method-assign]
+        await ours.changes()
+        writing = asyncio.create_task(ours.pause_binding("default", "push", time.time()))
+        await held.wait()
+        await ours.changes()
+        before = await ours.changes(others=True)
+        go_on.set()
+        await writing
+        seen = await ours.changes()
+        await theirs.pause_binding("default", "other", time.time())
+        assert await ours.changes() != seen
+        assert await ours.changes(others=True) != before

@@ -346,3 +346,17 @@ async def test_keys_of_addresses_that_do_not_fit_for_a_while_pass(tmp_path: Path
         other.execute("UPDATE seal SET record = ?", (record,))
         other.close()
         assert len(await storage.register([device("bob", "2")], T0)) == 1
+
+
+async def test_a_commit_of_others_is_seen_over_a_connection_that_was_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite counts them for each connection by itself, so that another connection's number may be the same."""
+    path = tmp_path / "x.db"
+    async with on(path, monkeypatch) as (storage, disk), at(path) as other:
+        seen = await storage.changes(others=True)
+        disk.errors = [apsw.SQLITE_READONLY]
+        with pytest.raises(StorageUnavailable):
+            await storage.put([submission()], T0)
+        await other.put([submission()], T0)
+        assert await storage.changes(others=True) != seen

@@ -17,6 +17,7 @@ import asyncpg
 from fanout.errors import StorageError, StorageUnavailable
 from fanout.plugin import StorageContext
 from fanout.storage.carried import CarriedClock
+from fanout.storage.postgres.commits import Commits
 from fanout.storage.postgres.db import Db, Known
 from fanout.storage.postgres.failure import lost, repeatable, translate, unknown
 from fanout.storage.postgres.greeting import SETTINGS, Greeting, Identity, unless_same
@@ -96,15 +97,14 @@ class Database:
         self._known = Known(context, pool.options.shown)
         self._rng = random.Random()
         self._looks = asyncio.Semaphore(_ABREAST)
-        self._bumped = 0
+        self._commits = Commits()
         self._named: dict[str, float] = {}
         """When names were looked at last (monotonic seconds), by the statement that does."""
         self._place: tuple[Identity, int] | None = None
         self._suspect = False
         self._highest = 0
-        self._looked = float("-inf"), 0, 0
-        """The last look: its time (monotonic), the number that it found, and how many commits of our own that number
-        held."""
+        self._looked_at = float("-inf")
+        """The time of the last look (monotonic)."""
         self.listener: Listener | None = None
         """The listener for others' commits; None as long as no engine has asked for it."""
         self.heard = False
@@ -180,7 +180,7 @@ class Database:
         inbox besides, from the transaction `low` on: `pending` and `used`."""
         if not self._fresh():
             self.heard = False
-            known, bumped = self._highest, self._bumped
+            known, own = self._highest, self._commits.own
             try:
                 value, self.pending, self.used = await self.look(_changed, low)
             except BaseException:
@@ -191,18 +191,17 @@ class Database:
                 # that stayed.
                 self._suspect = True
                 self._elsewhere()
-                bumped = 0
             self._highest = max(self._highest, int(value))
-            self._looked = time.monotonic(), self._highest, bumped
-        _, value, bumped = self._looked
-        return value - bumped if others else value + self._bumped - bumped
+            self._commits.looked(int(value), own)
+            self._looked_at = time.monotonic()
+        return self._commits.others + (0 if others else self._commits.own)
 
     def _fresh(self) -> bool:
         """Whether the last look will do: nothing was told since, and where nothing is told, it was made just now."""
         if self.listener is None or self.heard:
             return False
         every = _UNTOLD if self.listener.listening and not self.used else _UNHEARD
-        return time.monotonic() - self._looked[0] < every
+        return time.monotonic() - self._looked_at < every
 
     async def _met(self, connection: Connection, greeting: Greeting, before: float) -> None:
         """A new connection has said where it leads. Where that is elsewhere than before, nothing is done there before
@@ -232,8 +231,9 @@ class Database:
         )
         self._known = self._known.renewed()
         self._named.clear()
-        self._bumped = self._highest = 0
-        self._looked = float("-inf"), 0, 0
+        self._highest = 0
+        self._commits.forget()
+        self._looked_at = float("-inf")
         self.incarnation += 1
 
     @property
@@ -327,10 +327,14 @@ class Database:
             call.committing = call.begin is not _READ
             last = "COMMIT" if db.silent else call.commit
             first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if call.begin is _DURABLE else "")
-            await self._checked(connection, first + last, self._end)
+            counted = False
+            self._commits.begin()
+            try:
+                await self._checked(connection, first + last, self._end)
+                counted = last is self._commit
+            finally:
+                self._commits.end(counted=counted)
             call.committing = False
-            if last is self._commit:
-                self._bumped += 1
         elif db.used:
             await self._look_at_names(connection, db.used.sql(), often=not db.silent)
         db.keep()

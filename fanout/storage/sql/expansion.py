@@ -152,9 +152,12 @@ async def _due(db: Db, app: int, binding: int, lane: int, now: float) -> list[_S
     ids = [id for id, notification in rows if notification in mine]
     if not ids:
         return []
-    # In a statement of its own, which sees the commits made while other transactions held the notifications.
+    # In a statement of its own, which sees the commits made while other transactions held the notifications: a pause
+    # among them.
     found = await db.rows(
-        f"SELECT id, notification, cursor, high, target FROM expansion WHERE id {db.among(1, 'bigint')}", ids
+        f"SELECT id, notification, cursor, high, target FROM expansion WHERE id {db.among(1, 'bigint')} AND lane = $2",
+        ids,
+        lane,
     )
     sources = {
         id: _Source(id, notification, cursor, high, *_target(text)) for id, notification, cursor, high, text in found

@@ -73,7 +73,7 @@ class Database:
         self._broken: BaseException | None = None
         self._lock_yield = LockYield()
         self._log_size = LogSize()
-        self._commits = 0
+        self._commits = self._opened = 0
         self._worn = False
         self._locked_since: float | None = None
         self.free_until = 0.0
@@ -97,6 +97,7 @@ class Database:
             self._connection.close()
             raise translate(error, self._location) from error
         self._files = Files(self._location, self._connection.filename)
+        self._opened += 1
         self._synced = True
         self._worn = False
 
@@ -106,7 +107,8 @@ class Database:
 
     def changes(self, *, others: bool = False) -> int:
         """A number that differs after any commit, of ours or of another process; with `others`, after theirs alone."""
-        return (int(self._db.value("PRAGMA data_version")) << 40) + (0 if others else self._commits)
+        version = int(self._db.value("PRAGMA data_version"))  # of this connection alone: another begins anew
+        return (self._opened << 72) + (version << 40) + (0 if others else self._commits)
 
     def _renew(self) -> None:
         """A connection that can no longer be trusted is replaced, once the disk lets it. Raises `StorageError`."""

@@ -242,4 +242,25 @@ PLANTS = [
         "LIMIT 9 * $4{db.hold(free=True)}",
         "tests/storage/test_memory.py -k gates_open",
     ),
+    Plant(
+        "a commit of ours under way is told from others' by its answer",
+        "fanout/storage/postgres/commits.py",
+        "self._least = max(self._least, number - self.own - self._under_way)",
+        "self._least = number - self.own",
+        "tests/postgres/test_commits.py",
+    ),
+    Plant(
+        "an expansion that was paused before it was locked is expanded",
+        "fanout/storage/sql/expansion.py",
+        "{db.among(1, 'bigint')} AND lane = $2",
+        "{db.among(1, 'bigint')} AND $2 >= 0",
+        "tests/postgres/test_claims.py -k pause_between",
+    ),
+    Plant(
+        "the counts of two connections are taken for one",
+        "fanout/storage/sqlite/operations.py",
+        "(self._opened << 72) + ",
+        "",
+        "tests/storage/test_files.py -k made_anew",
+    ),
 ]
