@@ -35,7 +35,7 @@ async def test_a_new_key_with_a_new_key_id(tmp_path: Path, monkeypatch: pytest.M
         async with fanout.open(tmp_path / "fanout.toml") as engine:
             await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
             receipt = await engine.send(fanout.Notification(title="one"), "user:alice")
-            assert (await receipt.wait(10)).counts["accepted"] == 1
+            assert (await receipt.wait(60)).counts["accepted"] == 1
 
             key = ec.generate_private_key(ec.SECP256R1())
             apple.key_id = "SIMKEY0001"  # type: ignore[misc]
@@ -52,5 +52,5 @@ async def test_a_new_key_with_a_new_key_id(tmp_path: Path, monkeypatch: pytest.M
             (tmp_path / "AuthKey_SIMKEY0001.p8").write_bytes(
                 key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             )
-            assert (await receipt.wait(10)).counts["accepted"] == 1
+            assert (await receipt.wait(60)).counts["accepted"] == 1
             assert (engine.configuration.taken, engine.configuration.problem) == (1, "")

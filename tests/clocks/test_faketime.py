@@ -137,7 +137,7 @@ async def test_one_worker_of_three_is_wrong_from_its_boot(database: str, tmp_pat
         await right.endpoints.register(user="alice", binding="push", address="phone")
         retried = await right.send(HI, "user:alice")
         scheduled = await right.send(HI, "user:alice", at=right._clock.now() + HOUR / 2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (await retried.status()).pending_by_reason.get("backoff") != 1:
                 await asyncio.sleep(0.01)
         async with child(tmp_path, "work", database, off) as wrong:

@@ -41,7 +41,7 @@ BELL = TransportPlugin(name="bell", settings=BellSettings, factory=ring)
 async def delivered(engine: fanout.Engine, binding: str, app: str = "default") -> int:
     async with engine:
         await engine.endpoints.register(user="alice", binding=binding, address="phone", app=app)
-        return (await (await engine.send(HI, "user:alice", app=app)).wait(10)).counts["accepted"]
+        return (await (await engine.send(HI, "user:alice", app=app)).wait(60)).counts["accepted"]
 
 
 async def test_a_transport_object() -> None:
@@ -103,7 +103,7 @@ def test_the_blocking_engine_takes_them_too() -> None:
     door = ScriptedTransport()
     with fanout.sync.open(storage="memory:", transports={"door": door}) as engine:
         engine.endpoints.register(user="alice", binding="door", address="phone")
-        assert engine.send(HI, "user:alice").wait(10).counts["accepted"] == 1
+        assert engine.send(HI, "user:alice").wait(60).counts["accepted"] == 1
 
 
 async def test_a_storage_object_and_a_descriptor_with_its_location(tmp_path: Any) -> None:

@@ -22,7 +22,7 @@ async def test_keywords() -> None:
     async with fanout.open(**KEYWORDS) as engine:
         await engine.endpoints.register(user="alice", binding="pigeon", address="alice-phone")
         receipt = await engine.send(fanout.Notification(title="Hello"), "user:alice")
-        status = await receipt.wait(10)
+        status = await receipt.wait(60)
     assert status.counts["accepted"] == 1
 
 

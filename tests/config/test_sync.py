@@ -34,12 +34,12 @@ def test_every_call(engine: fanout.sync.Engine) -> None:
     assert [endpoint.id for endpoint in engine.endpoints.list(user="alice", tag="news")] == [phone.id]
     assert engine.endpoints.get(phone.id).tags == ("news",)
     receipt = engine.send(fanout.Notification(title="Hello"), "user:alice", idempotency_key="k")
-    assert receipt.wait(10).counts["accepted"] == 2
+    assert receipt.wait(60).counts["accepted"] == 2
     again = engine.send(fanout.Notification(title="Hello"), "user:alice", idempotency_key="k")
     assert (again.id, again.replayed, again.total) == (receipt.id, True, 2)
     assert receipt.status().finished_at == engine.status(receipt.id).finished_at
     both = engine.send_many([(fanout.Notification(title=t), "user:alice") for t in "ab"])
-    assert [engine.wait(one.id, 10).counts["accepted"] for one in both] == [2, 2]
+    assert [engine.wait(one.id, 60).counts["accepted"] for one in both] == [2, 2]
     later = engine.send(fanout.Notification(title="Later"), "user:alice", at=both[0].status().accepted_at + 3600)
     assert later.cancel().state == "cancelled"
     assert engine.cancel(later.id).state == "cancelled"
@@ -51,7 +51,7 @@ def test_every_call(engine: fanout.sync.Engine) -> None:
     quiet = engine.send(fanout.Notification(title="Quiet"), "user:alice")
     assert quiet.status().pending_by_reason == {"paused": 2}
     engine.resume_binding("pigeon")
-    assert quiet.wait(10).counts["accepted"] == 2
+    assert quiet.wait(60).counts["accepted"] == 2
     held = list(engine.export_user("alice"))
     assert [each["address"] for each in held if each["kind"] == "endpoint"] == ["phone", "tablet"]
     assert held[-1] == {"kind": "end", "records": len(held) - 1}
@@ -82,7 +82,7 @@ def test_many_threads_at_once(engine: fanout.sync.Engine) -> None:
     engine.endpoints.register(user="alice", binding="pigeon", address="phone")
 
     def one(number: int) -> int:
-        return engine.send(fanout.Notification(title=str(number)), "user:alice").wait(20).counts["accepted"]
+        return engine.send(fanout.Notification(title=str(number)), "user:alice").wait(60).counts["accepted"]
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(one, range(200))) == 200
@@ -167,7 +167,7 @@ def test_a_program_that_forgets_to_close_still_ends(pigeons: object) -> None:
         "import fanout, fanout.sync\n"
         "engine = fanout.sync.open(storage='memory:', transports={'pigeon': {}})\n"
         "engine.endpoints.register(user='a', binding='pigeon', address='a')\n"
-        "print(engine.send(fanout.Notification(), 'user:a').wait(10).counts['accepted'])\n"
+        "print(engine.send(fanout.Notification(), 'user:a').wait(60).counts['accepted'])\n"
     )
     assert _python(code, pigeons) == "1"
 

@@ -29,7 +29,7 @@ WRONG: list[tuple[str, Call, str]] = [
     ("status", lambda e: e.status("unknown"), "NotFound"),
     ("status", lambda e: e.status(5), "UsageError"),
     ("wait", lambda e: e.wait("unknown"), "NotFound"),
-    ("wait", lambda e: e.wait(5), "UsageError"),
+    ("wait", lambda e: e.wait(60), "UsageError"),
     ("cancel", lambda e: e.cancel("unknown"), "NotFound"),
     ("pause", lambda e: e.pause("unknown"), "NotFound"),
     ("resume", lambda e: e.resume(5), "UsageError"),

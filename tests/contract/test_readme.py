@@ -87,7 +87,7 @@ async def ask():
         await app(scope, receive, send)
         import json
         id = json.loads(sent[1]["body"])["notification"]
-        print(sent[0]["status"], (await app.state.push.wait(id, 20)).counts["accepted"])
+        print(sent[0]["status"], (await app.state.push.wait(id, 60)).counts["accepted"])
 
 asyncio.run(ask())
 """
@@ -182,7 +182,7 @@ def test_the_transport_of_your_own(doors: tuple[str, list[str]]) -> None:
                 await engine.endpoints.register(user="alice", binding="doorbell", address=address)
             with pytest.raises(fanout.AddressInvalid):
                 await engine.endpoints.register(user="alice", binding="doorbell", address="a/b")
-            status = await (await engine.send(fanout.Notification(title="Ding"), "user:alice")).wait(20)
+            status = await (await engine.send(fanout.Notification(title="Ding"), "user:alice")).wait(60)
             return dict(status.counts)
 
     counts = asyncio.run(ring())
@@ -418,7 +418,7 @@ def test_the_metrics_on_the_pages_are_metrics(tmp_path: Path) -> None:
             fanout.open(storage="memory:", transports={"apns": apple.settings()}) as engine,
         ):
             await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
-            await (await engine.send(fanout.Notification(title="Hi"), "user:alice")).wait(20)
+            await (await engine.send(fanout.Notification(title="Hi"), "user:alice")).wait(60)
             return set(re.findall(r"^# TYPE (\w+)", (await render(engine)).decode(), re.MULTILINE))
 
     known = asyncio.run(names())

@@ -118,7 +118,7 @@ async def test_from_the_configuration_file_to_the_letter_box(boxes: Path, tmp_pa
             await engine.endpoints.register(user="alice", binding="royal", address="Alice?")
         with pytest.raises(fanout.MessageTooLarge):
             await engine.send(fanout.Notification(body="x" * 2000), "user:alice")
-        status = await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        status = await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(60)
         assert {state: count for state, count in status.counts.items() if count} == {"accepted": 2, "gone": 1}
         left = [endpoint.address.value async for endpoint in engine.endpoints.list(user="alice")]
         assert left == ["alice-home", "alice-work"]

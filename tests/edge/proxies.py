@@ -59,7 +59,7 @@ async def nginx(folder: Path, to: Address, server: str = NGINX, block: str = "")
     assert process.stderr is not None
     said = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while b"start worker process " not in said:  # it listens by then
                 said += (await process.stderr.readline()) or b"start worker process "
         assert b"emerg" not in said, said.decode()
@@ -112,7 +112,7 @@ async def caddy(folder: Path, block: str) -> AsyncIterator[Address]:
     assert process.stderr is not None
     said = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while b"serving initial configuration" not in said:
                 said += (await process.stderr.readline()) or b"serving initial configuration"
         reading = asyncio.create_task(process.stderr.read())

@@ -78,7 +78,7 @@ def connected(rig: Rig, count: int, source: str = "127.0.0.1") -> Iterator[list[
 
 async def ended(connection: socket.socket) -> bool:
     """Whether the server ends it, within half a minute."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         try:
             while await asyncio.get_running_loop().sock_recv(connection, 65_536):
                 pass
@@ -90,7 +90,7 @@ async def ended(connection: socket.socket) -> bool:
 async def served(rig: Rig, source: str) -> int:
     """The status of a request from that address."""
     reader, writer = await asyncio.open_connection(*rig.address, local_addr=(source, 0))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         writer.write(request("GET", "/health"))
         line = await reader.readline()
     writer.close()

@@ -66,7 +66,7 @@ async def documented(name: str, folder: Path, authority: Authority, to: Address)
 async def ask(authority: Authority, address: Address, data: bytes, until: bytes = b"") -> list[Answer]:
     """The answers over TLS, or where `until` is given, what was heard up to it."""
     context = ssl.create_default_context(cafile=str(authority.file))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         reader, writer = await asyncio.open_connection(*address, ssl=context)
         writer.write(data)
         heard = await (reader.readuntil(until) if until else reader.read())
@@ -118,7 +118,7 @@ async def test_trailers_under_another_server(http: Any) -> None:
     async with app.state.service:
         running_server = asyncio.create_task(server._serve())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while not server.started:
                     await asyncio.sleep(0.001)
             address = server.servers[0].sockets[0].getsockname()[:2]
@@ -130,7 +130,7 @@ async def test_trailers_under_another_server(http: Any) -> None:
                 assert [each.status for each in found] == [401]
             else:
                 reader, writer = await asyncio.open_connection(*address)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(120):
                     writer.write(head)
                     heard = await reader.readuntil(b"}}}")  # answered before the trailer came
                     writer.write(body + trailer)

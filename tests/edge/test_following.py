@@ -146,7 +146,7 @@ async def test_an_open_stream_ends_with_the_key_that_it_was_opened_with(tmp_path
     token = user_token(USER_KEY.secret, "default", "alice")
     async with world(tmp_path, key(APP_KEY) + USERS) as rig:
         headers = {"authorization": f"Bearer {token}"}
-        async with rig.http.stream("GET", "/v1/me/feed/events", headers=headers) as stream, asyncio.timeout(20):
+        async with rig.http.stream("GET", "/v1/me/feed/events", headers=headers) as stream, asyncio.timeout(120):
             lines = stream.aiter_lines()
             while "event: cursor" not in await anext(lines):
                 pass

@@ -87,7 +87,7 @@ async def lasting(rig: Rig, said: bytes) -> tuple[asyncio.StreamReader, asyncio.
 
 async def test_who_goes_on_sending_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lingering, "_MOST", 100_000)
-    async with running() as rig, asyncio.timeout(30):
+    async with running() as rig, asyncio.timeout(120):
         _, writer = await lasting(rig, request("POST", "/v1/notifications", "Content-Length: 100000000"))
         with pytest.raises(OSError):  # noqa: PT012 - how much the kernels take is their affair
             while True:
@@ -101,7 +101,7 @@ async def test_who_goes_on_sending_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_who_neither_sends_nor_ends_is_ended(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lingering, bound, 0.01)
     monkeypatch.setattr(server, "_SWEEP", 1)
-    async with running() as rig, asyncio.timeout(30):
+    async with running() as rig, asyncio.timeout(120):
         _, writer = await lasting(rig, request("POST", "/v1/notifications", "Content-Length: 1000000"))
         with pytest.raises(OSError):  # noqa: PT012 - the second write meets the reset
             while True:

@@ -134,7 +134,7 @@ async def test_what_comes_behind_a_request_to_change_protocols_is_no_request(rig
     outer = post("Connection: Upgrade", "Upgrade: h2c", body=inner)
     head, body = outer[: -len(inner)], inner
     reader, writer = await asyncio.open_connection(*rig.address)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         writer.write(head)
         heard = await reader.readuntil(b"\r\n\r\n")
         writer.write(body)

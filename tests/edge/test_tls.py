@@ -50,7 +50,7 @@ async def ask(
     context = ssl.create_default_context(cafile=str(authority.file))
     if shown is not None:
         context.load_cert_chain(shown.certificate, shown.key)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         reader, writer = await asyncio.open_connection(*address, ssl=context)
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.write(request("GET", path, *lines))
@@ -137,7 +137,7 @@ async def test_a_handshake_that_does_not_end_counts_as_a_connection(
     authority = Authority(tmp_path)
     made = authority.issue("service")
     limits = Limits(connections=4, connections_per_peer=4)
-    async with secured(ServerTls(made.certificate, made.key), limits=limits) as address, asyncio.timeout(30):
+    async with secured(ServerTls(made.certificate, made.key), limits=limits) as address, asyncio.timeout(120):
         held = [await asyncio.open_connection(*address) for _ in range(20)]
         for _, writer in held:
             with suppress(ConnectionError):

@@ -57,7 +57,7 @@ async def in_pieces(rig: Rig, said: bytes) -> list[object]:
     """Head, then body and trailers, each when the loop has turned."""
     head, _, rest = said.partition(b"\r\n\r\n")
     reader, writer = await asyncio.open_connection(*rig.address)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for piece in (head + b"\r\n\r\n", rest[:20], rest[20:]):
             writer.write(piece)
             await writer.drain()

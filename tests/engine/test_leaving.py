@@ -37,7 +37,7 @@ async def test_leaving_gives_back_what_was_not_sent() -> None:
     assert len(sent) == 5
 
     async with running(storage=storage) as (engine, second):
-        status = await engine.wait(receipt.id, 10)
+        status = await engine.wait(receipt.id, 60)
 
     assert status.counts["accepted"] == 100
     assert len(second.sends) == 95
@@ -196,7 +196,7 @@ async def test_roles() -> None:
         assert transport.sends == []
     async with running(storage=storage, role="work") as (worker, transport):
         assert isinstance(worker, Engine)
-        assert (await worker.wait(receipt.id, 10)).counts["accepted"] == 1
+        assert (await worker.wait(receipt.id, 60)).counts["accepted"] == 1
 
 
 def test_it_runs_in_uvloop_too() -> None:

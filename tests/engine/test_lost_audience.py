@@ -44,7 +44,7 @@ async def test_what_was_to_go_to_nobody_knows_whom_ends_and_the_rest_goes_on(
             )
         await lose(storage, receipts[1].id)
     caplog.set_level(logging.ERROR)
-    async with running(storage=opened_again(storage)) as (engine, _), asyncio.timeout(30):
+    async with running(storage=opened_again(storage)) as (engine, _), asyncio.timeout(120):
         statuses = [await engine.wait(receipt.id) for receipt in receipts]
     assert [status.counts["accepted"] for status in statuses] == [2, 0, 2, 2, 2]
     assert statuses[1].reasons["dead"] == {"audience lost": 2}
@@ -67,7 +67,7 @@ async def test_one_that_is_lost_while_it_is_in_hand_is_not_tried_again(caplog: p
 
     storage.settle = after
     ids: list[str] = []
-    async with running(answer, storage=storage) as (engine, _), asyncio.timeout(30):
+    async with running(answer, storage=storage) as (engine, _), asyncio.timeout(120):
         await register(engine, "alice", "phone", "tablet")
         await register(engine, "bob", "other")
         ids.append((await engine.send(HI, "user:alice")).id)

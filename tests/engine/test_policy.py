@@ -268,22 +268,29 @@ async def test_the_latest_of_a_collapse_key_wins_for_every_endpoint_that_its_tar
 
 
 async def test_a_retry_never_overtakes_the_later_notification() -> None:
-    """The older waits in back-off while the newer is sent and finishes; then its time comes."""
-    first = [True]
+    """The older waits in back-off, paused, while the newer is sent and finishes; then its time comes."""
+    answers: list[asyncio.Future[Outcome]] = []
 
-    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome:
-        if message.notification.title == "old" and first[0]:
-            first[0] = False
-            return Throttled(0.2)
+    def answer(message: ScriptedMessage, delivery: Delivery) -> Outcome | asyncio.Future[Outcome]:
+        if message.notification.title == "old" and not answers:
+            answers.append(asyncio.get_running_loop().create_future())
+            return answers[0]
         return ACCEPTED
 
     async with running(answer) as (engine, transport):
         await register(engine, "alice", "phone", tags=["news"])
         old = await engine.send(Notification(title="old", collapse_key="score"), "user:alice")
-        await reason_of(engine, old.id, "backoff")
+        while not answers:
+            await asyncio.sleep(0.001)
+        pausing = asyncio.create_task(engine.pause(old.id))
+        while (await old.status()).state != "paused":
+            await asyncio.sleep(0.001)
+        answers[0].set_result(Throttled(0.2))
+        await pausing
         new = await engine.send(Notification(title="new", collapse_key="score", lane="urgent"), "topic:news")
 
         await new.wait(60)
+        await engine.resume(old.id)
         status = await old.wait(60)
 
         assert status.counts["superseded"] == 1

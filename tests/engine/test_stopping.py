@@ -167,7 +167,7 @@ async def test_what_must_go_again_is_put_down_where_it_was_stopped(
         stopping = asyncio.create_task(getattr(engine, how)(stop))
         await until(lambda: work.paused or leases[0].prepared.stopped)  # type: ignore[attr-defined]
         transport.release(outcome)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await stopping
         assert transport.begun == 5
         status = await receipt.status()
@@ -241,7 +241,7 @@ async def test_what_must_go_again_waits_behind_a_gate_that_has_closed(runs: bool
         [group] = work.groups.values()
         work.gates.shut(Park(Scope.BINDING, 60.0, "too many", Waiting.QUOTA), group, "", work.clock.now())
         transport.release(outcome)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await until(lambda: not work.leases)
         assert transport.begun == 5
         await engine.resume_binding("push")

@@ -134,7 +134,7 @@ class Nursery:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.close()
-            process.wait(10)
+            process.wait(60)
             process.stdout.close()
 
     def _ask(self, **words: Any) -> int:

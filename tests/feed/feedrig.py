@@ -163,7 +163,7 @@ class Events:
         """The next event, of which counts are only with `counts`. Raises `StopAsyncIteration` at the end of the
         stream."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for line in self._lines:
                 if line.startswith(":"):
                     self.comments += 1

@@ -112,7 +112,7 @@ async def test_a_lane_in_hand_shows_its_age_and_its_senders(running: Callable[..
         assert found("fanout_lane_age_seconds", **of, lane="urgent") == 0
         assert found("fanout_deliveries_waiting", app="default", reason="leased") == 1
         held.set()
-        await receipt.wait(20)
+        await receipt.wait(60)
         assert scrape(await render(engine))("fanout_in_flight", **of) == 0
 
 
@@ -122,7 +122,7 @@ async def test_a_fault_is_counted(running: Callable[..., Any], scrape: Any) -> N
 
     async with running(broken, attempts=1) as engine:
         await engine.endpoints.register(user="alice", binding="push", address="one-phone")
-        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(60)
         page = await render(engine)
     assert scrape(page)("fanout_faults_total", app="default", binding="push") == 1
     assert b"one-phone" not in page
@@ -199,7 +199,7 @@ async def test_what_a_transport_says_of_its_connections(scrape: Any) -> None:
         before = scrape(await render(engine))
         assert before("fanout_connections", binding="apns") == 0
         await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
-        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(60)
         after = scrape(await render(engine))
     assert after("fanout_connections", binding="apns") == 1
     assert after("fanout_connection_requests", binding="apns") == 0

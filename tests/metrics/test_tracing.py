@@ -129,7 +129,7 @@ async def test_it_is_a_setting(spans: InMemorySpanExporter, tmp_path: Any, monke
         fanout.open(storage="memory:", transports={"apns": apple.settings()}, telemetry={"traces": 1}) as engine,
     ):
         await engine.endpoints.register(user="alice", binding="apns", address=apple.address(1))
-        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(20)
+        await (await engine.send(fanout.Notification(title="Hello"), "user:alice")).wait(60)
     (span,) = spans.get_finished_spans()
     assert (span.name, dict(span.attributes or {})["messaging.system"]) == ("send apns", "apns")
     assert apple.address(1) not in span.to_json()

@@ -312,7 +312,7 @@ async def test_times_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) 
             await storage.register([device("alice", "1")], T0)
         await connection.execute("ROLLBACK")
         connection.terminate()
-        async with asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(120), contextlib.AsyncExitStack() as stack:
             for _ in range(storage._pool.options.pool):
                 stack.callback(storage._pool.give, await storage._pool.take(), sound=True)
             with pytest.raises(StorageError, match=r"other calls have each of its 4 connections; .*\?pool="):

@@ -154,7 +154,7 @@ async def test_a_put_that_comes_as_the_last_one_ends_begins_anew() -> None:
         first = asyncio.create_task(gathering.put([plain("a")], T0))
         for _ in range(turns):
             await asyncio.sleep(0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await asyncio.gather(first, gathering.put([plain("b")], T0))
 
 
@@ -223,7 +223,7 @@ async def test_a_name_that_another_transaction_has_not_committed_holds_up_its_ow
         while not await foreign.fetchval(BLOCKED):
             await asyncio.sleep(0)
         others = [asyncio.create_task(storage.put([submission(Target.user("alice"))], T0)) for _ in range(20)]
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(120):
             assert [put.total for (put,) in await asyncio.gather(*others)] == [1] * 20
         assert not any(each.done() for each in waiting)
         await holding.commit()

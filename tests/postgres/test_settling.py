@@ -131,7 +131,7 @@ async def test_what_others_hold_is_waited_for_with_nothing_in_hand(
                 settlements[1].release = Release(T0, "gate")
             task = asyncio.create_task(storage.settle(settlements, T0))
             waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not await other.fetchval(waits, name):
                     await asyncio.sleep(0.002)
             if table == "notification":

@@ -84,10 +84,12 @@ async def test_commits_that_wait_keep_their_connections_and_no_more_are_made(
     name = server.fresh()
     location = server.url(name, pool=3).partition(":")[2]
     async with PostgresStorage(location, context(), believe_callers=True) as storage:
+        # Each in an app of its own: two connections may keep the load of one app in the same row.
+        await storage.register([device("alice", "1", app=f"app-{n}") for n in range(9)], T0)
         await storage.register([device("alice", "1")], T0)
         await require(server, "nobody")
         # With a key each goes in a transaction of its own.
-        subs = [submission(idempotency_key=str(n), digest=b"d") for n in range(9)]
+        subs = [submission(app=f"app-{n}", idempotency_key=str(n), digest=b"d") for n in range(9)]
         calls = [asyncio.ensure_future(storage.put([sub], T0)) for sub in subs]
         await until(server, 3)
         for call in calls:
@@ -125,10 +127,10 @@ async def test_what_an_operator_ends_is_not_acknowledged_nor_is_its_repeat(
     name = server.fresh()
     location = server.url(name, pool=8).partition(":")[2]
     async with PostgresStorage(location, context(), believe_callers=True) as storage:
-        await storage.register([device("alice", "1")], T0)
+        await storage.register([device("alice", "1"), device("alice", "1", app="other")], T0)
         await require(server, "nobody")
         keyed = submission(idempotency_key="once", digest=b"d")
-        plain = submission()
+        plain = submission(app="other")
         first = asyncio.ensure_future(
             asyncio.gather(storage.put([keyed], T0), storage.put([plain], T0), return_exceptions=True)
         )

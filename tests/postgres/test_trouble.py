@@ -53,11 +53,12 @@ class Place:
     def url(self, **options: object) -> str:
         return self.server.url(self.name, user=self.role, password="first", **options)
 
-    def sql(self, statement: str, database: str = "postgres") -> None:
-        self.server.sql(statement.format(db=self.name, role=self.role), database)
+    async def sql(self, statement: str, database: str = "postgres") -> None:
+        """In a thread: an engine of this loop may be in the middle of a transaction, whose locks the statement needs."""
+        await asyncio.to_thread(self.server.sql, statement.format(db=self.name, role=self.role), database)
 
-    def cut(self) -> None:
-        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+    async def cut(self) -> None:
+        await self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
 
 
 @asynccontextmanager
@@ -118,28 +119,28 @@ async def test_a_way_in_that_is_shut_for_a_while(server: PostgresServer, fault: 
     async with worker(place.url()) as (engine, transport):
         await (await engine.send(HI, "user:alice")).wait(30)
         if fault == "renamed":
-            place.sql("ALTER DATABASE {db} ALLOW_CONNECTIONS false")
+            await place.sql("ALTER DATABASE {db} ALLOW_CONNECTIONS false")
             await _renamed(place, shut)
         else:
-            place.sql(shut)
-            place.cut()
+            await place.sql(shut)
+            await place.cut()
         with pytest.raises(StorageUnavailable):
             await engine.send(HI, "user:alice")
         while engine.trouble.kind != kind:
             await _turn(engine)
         assert engine.fault is None
-        place.sql(back)
+        await place.sql(back)
         if fault == "renamed":
-            place.sql("ALTER DATABASE {db} ALLOW_CONNECTIONS true")
+            await place.sql("ALTER DATABASE {db} ALLOW_CONNECTIONS true")
         await _delivered(engine, transport)
 
 
 async def _renamed(place: Place, statement: str) -> None:
     """No session may be there while it is renamed, and the worker comes back at once."""
     while True:
-        place.cut()
+        await place.cut()
         try:
-            place.sql(statement)
+            await place.sql(statement)
         except RuntimeError:
             continue
         place.server.sql(f"ALTER DATABASE {place.name}_away ALLOW_CONNECTIONS true")
@@ -191,20 +192,20 @@ async def test_a_right_that_is_taken_for_a_while(server: PostgresServer, right: 
     place = Place(server)
     async with worker(place.url(prepared=prepared)) as (engine, transport):
         await (await engine.send(HI, "user:alice")).wait(30)
-        place.sql(taken, place.name)
+        await place.sql(taken, place.name)
         if right != "sequence":
             with pytest.raises(StorageUnavailable):
                 await engine.send(HI, "user:alice")
         while not engine.trouble.problem:
             await _turn(engine)
         assert engine.fault is None
-        place.sql(back, place.name)
+        await place.sql(back, place.name)
         await _delivered(engine, transport)
 
 
 async def test_at_the_start_it_is_refused_with_a_sentence(server: PostgresServer) -> None:
     place = Place(server)
-    place.sql("ALTER ROLE {role} NOLOGIN")
+    await place.sql("ALTER ROLE {role} NOLOGIN")
     with pytest.raises(StorageRefused, match="does not let this user in"):
         async with worker(place.url()):
             pass
@@ -212,9 +213,9 @@ async def test_at_the_start_it_is_refused_with_a_sentence(server: PostgresServer
 
 async def test_a_role_that_owns_an_empty_schema_and_may_not_make_one(server: PostgresServer) -> None:
     place = Place(server)
-    place.sql("ALTER DATABASE {db} OWNER TO fanout")
-    place.sql("REVOKE ALL ON DATABASE {db} FROM PUBLIC; GRANT CONNECT ON DATABASE {db} TO {role}")
-    place.sql("CREATE SCHEMA fanout AUTHORIZATION {role}", place.name)
+    await place.sql("ALTER DATABASE {db} OWNER TO fanout")
+    await place.sql("REVOKE ALL ON DATABASE {db} FROM PUBLIC; GRANT CONNECT ON DATABASE {db} TO {role}")
+    await place.sql("CREATE SCHEMA fanout AUTHORIZATION {role}", place.name)
     async with worker(place.url()) as (engine, transport):
         await _delivered(engine, transport)
 

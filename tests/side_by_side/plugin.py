@@ -129,6 +129,8 @@ def _run(session: pytest.Session, pipe: Connection, folder: Path) -> None:
     try:
         capture.stop_global_capturing()  # into files that it shares with the other processes
         capture.start_global_capturing()
+        terminal = config.get_terminal_writer()
+        config.get_terminal_writer = lambda: terminal  # type: ignore[method-assign]  # pytest-timeout says there what hangs
         config.pluginmanager.unregister(name="terminalreporter")
         config.pluginmanager.register(_Teller(session, pipe))
         folder.mkdir(mode=0o700)

@@ -98,3 +98,14 @@ def test_what_cannot_be_collected_is_said(tmp_path: Path) -> None:
 
     assert code == 2
     assert "of_nothing" in said
+
+
+def test_a_test_that_hangs_is_said_to_hang(tmp_path: Path) -> None:
+    """pytest-timeout writes to the terminal first, which a forked process has not: it failed there, without a word."""
+    (tmp_path / "test_d.py").write_text("import threading\ndef test_hangs(): threading.Event().wait()\n")
+
+    code, said = run(tmp_path, "--processes", "2", "-p", "pytest_timeout", "--timeout", "0.2", "-k", "hangs")
+
+    assert code == 1
+    assert "Timeout" in said
+    assert "from pytest-timeout" in said

@@ -64,6 +64,6 @@ async def test_a_committed_batch_is_delivered_while_the_next_is_committed(
             assert not second.is_set()
         finally:
             commit.set()
-        await (await later).wait(20)
-        await first.wait(20)
+        await (await later).wait(60)
+        await first.wait(60)
         assert second.is_set()

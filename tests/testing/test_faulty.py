@@ -94,7 +94,7 @@ async def test_the_auditor_sees_what_is_lost_false_and_sent_twice(tmp_path: Path
         for n in range(3):
             await engine.endpoints.register(user="alice", binding="apns", address=apple.address(n))
         receipt = await engine.send(fanout.Notification(title="x"), "user:alice")
-        await receipt.wait(10)
+        await receipt.wait(60)
         later = await engine.send(fanout.Notification(title="x"), "user:alice", at=time.time() + 3600)
         honest = await audit(engine, [receipt.id], ledger)
         lost = await audit(engine, [receipt.id, later.id, str(uuid4())], ledger)

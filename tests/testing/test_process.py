@@ -48,7 +48,7 @@ def test_it_says_where_it_is_and_obeys(tmp_path: Path) -> None:
         assert "no such command" in ask(process, "dance")["error"]
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_it_ends_on_sigterm_and_keeps_its_credentials(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_it_ends_on_sigterm_and_keeps_its_credentials(tmp_path: Path) -> None:
         with running("apns", "--ca-dir", str(tmp_path), "--lean") as (process, ready):
             keys.append((ready["settings"]["key"], Path(ready["ca_file"]).read_text()))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     assert keys[0] == keys[1]
 
 

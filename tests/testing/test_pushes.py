@@ -81,7 +81,7 @@ async def test_what_is_sent_is_found_at_once_and_its_deliveries_when_they_have_e
         assert pushes[0].notification.data == {"order": 7}
         assert pushes[3].due_at == LATER
         for receipt in (first, *others):
-            await receipt.wait(10)
+            await receipt.wait(60)
         with pytest.raises(TimeoutError, match=r"'Later'\) has not ended within 0.05 s: it is scheduled"):
             await pushes.wait(0.05)
     (delivered,) = pushes[0].deliveries
@@ -213,7 +213,7 @@ async def test_an_engine_that_was_open_before_is_refused_and_so_is_a_second_coll
         with pytest.raises(UsageError, match="opened before its pushes were collected"), Pushes():
             pass
         await engine.endpoints.register(user="alice", binding="door", address="alice-phone")
-        await (await engine.send(HELLO, "user:alice")).wait(10)
+        await (await engine.send(HELLO, "user:alice")).wait(60)
     assert not pushes
     with Pushes():  # one that is closed is no obstacle
         pass

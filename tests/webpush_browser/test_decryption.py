@@ -50,7 +50,7 @@ async def in_node(folder: Path) -> AsyncIterator[Run]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(expression).encode() + b"\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             found = json.loads(await process.stdout.readline())
         if "error" in found:
             raise AssertionError(found["error"])

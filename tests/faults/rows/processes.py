@@ -383,7 +383,7 @@ async def cancelling(form: Form) -> Finding:
             await here.gateway.faults()
             capacity = transport.capacity("")
             last = [one(number + n + 1) for n in range(2 * capacity)]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await asyncio.gather(*last)
             streams = (await here.gateway.counters())["violations"]
         crossed = sum(owners[entry.delivery] != entry.address for entry in read_ledger(here.gateway.ledger))

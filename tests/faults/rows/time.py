@@ -320,9 +320,9 @@ async def jumps(form: Form) -> Finding:
             await until(lambda pair=transports: sum(len(each.sends) for each in pair) >= 20, what="20 sends under way")
             clock.offset, clock.pace = offset, pace
             held.set()
-            status = await receipt.wait(20)
+            status = await receipt.wait(60)
             if offset > 0:
-                await later.wait(20)  # due by the new time; workers are patient for a second after a clock was set
+                await later.wait(60)  # due by the new time; workers are patient for a second after a clock was set
             # Time for anything wrong to happen, and the processor's time meanwhile.
             burnt, began = time.process_time(), time.monotonic()
             await asyncio.sleep(form.pick(0.4, 2.0))
