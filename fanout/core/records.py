@@ -22,7 +22,6 @@ __all__ = [
     "Backlog",
     "Chunk",
     "Control",
-    "EndpointColumns",
     "EndpointFilter",
     "EndpointGone",
     "EndpointRow",
@@ -128,23 +127,6 @@ class EndpointRow(NamedTuple):
     held_until: float = 0.0
 
 
-class EndpointColumns(NamedTuple):
-    """Endpoints column by column: each field has one value for each endpoint, as `EndpointRow` has it."""
-
-    id: Sequence[int]
-    address: Sequence[str]
-    kind: Sequence[str]
-    group: Sequence[str]
-    registered_at: Sequence[float]
-    generation: Sequence[int]
-    state: Sequence[str]
-    held_until: Sequence[float]
-
-    def rows(self) -> list[EndpointRow]:
-        """The same row by row."""
-        return list(map(EndpointRow._make, zip(*self, strict=True)))
-
-
 class LeaseRequest(NamedTuple):
     """The arguments of one `lease`: the worker, the queue, the number of deliveries, and the end in UNIX seconds."""
 
@@ -178,8 +160,7 @@ class Chunk:
     `states` has one byte per delivery: 0 is open, anything else is settled. `epoch` fences every write under this
     lease. `part` is 0 where the deliveries may be sent all together; after two crashes it is how many may be under way
     at once, each such group marked first. `rows` is the answer of `resolve` for `ids` at this moment, in their order,
-    or `columns` the same by column, and `stored` the answer of `notification`, where storage has them at hand; None
-    where it is to be asked.
+    and `stored` the answer of `notification`, where storage has them at hand; None where it is to be asked.
     """
 
     id: int
@@ -193,8 +174,7 @@ class Chunk:
     ids: array[int]
     states: bytes
     part: int = 0
-    rows: list[EndpointRow] | None = field(default=None, compare=False)
-    columns: EndpointColumns | None = field(default=None, compare=False)
+    rows: Sequence[EndpointRow] | None = field(default=None, compare=False)
     stored: Stored | None = field(default=None, compare=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from fanout.core.alike import AlikeRows
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.outcome import Outcome
@@ -35,6 +36,7 @@ class Run:
         "_ids",
         "_open",
         "_others",
+        "_size",
         "_taken",
         "attempt",
         "fresh",
@@ -67,31 +69,41 @@ class Run:
         """Answers that were dropped."""
         self._ids = ids
         self._taken = taken
-        self._open = set(range(len(rows)))
+        self._size = len(rows)
+        self._open = set(range(self._size))
         self._accepted: list[int] = []
         self._others: list[tuple[int, Outcome | None]] = []
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._size
 
     def __repr__(self) -> str:
-        return f"<Run of {len(self.rows)}, {len(self._open)} without an answer>"
+        return f"<Run of {self._size}, {len(self._open)} without an answer>"
 
     # -- deliveries to be sent
 
     @property
     def group(self) -> str:
         """The group of all its endpoints."""
-        return self.rows[0][3]
+        rows = self.rows
+        return rows.group if isinstance(rows, AlikeRows) else rows[0][3]
 
     @property
     def addresses(self) -> list[str]:
         """The endpoints' addresses, by index."""
-        return [row[1] for row in self.rows]
+        rows = self.rows
+        return rows.addresses if isinstance(rows, AlikeRows) else [row[1] for row in rows]
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The endpoints' kinds, by index."""
+        rows = self.rows
+        return [rows.kind] * len(rows) if isinstance(rows, AlikeRows) else [row[2] for row in rows]
 
     def ids(self) -> list[bytes]:
         """The delivery ids in ASCII, by index."""
-        made, endpoints = self._ids, [row[0] for row in self.rows]
+        made, rows = self._ids, self.rows
+        endpoints = rows.ids if isinstance(rows, AlikeRows) else [row[0] for row in rows]
         if isinstance(made, DeliveryIds) and len(endpoints) > 1:
             return made.many(endpoints)
         return [made(endpoint).encode() for endpoint in endpoints]

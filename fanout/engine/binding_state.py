@@ -19,7 +19,7 @@ from fanout.engine.context import EngineContext
 from fanout.engine.gates import Gates
 from fanout.engine.group import FEW, Group
 from fanout.engine.holds import Holds
-from fanout.engine.lease import Hand, Lease
+from fanout.engine.lease import Hand, Lease, group_of
 from fanout.engine.pump import Pump
 from fanout.engine.send_line import SendLine
 from fanout.engine.send_tasks import SendTasks
@@ -39,7 +39,6 @@ _LOOK = 0.05
 """Seconds for which a group's limit holds: for as long as from one checkpoint to the next, as while it has work."""
 Start = Callable[[Run], Iterable[int]]
 URGENT = LANES.index("urgent")
-_NOWHERE = ("", "removed", False)
 _PAUSED = (Waiting.PAUSED, "binding paused")
 
 
@@ -129,18 +128,14 @@ class BindingState:
 
     def enqueue(self, lease: Lease, positions: Sequence[int]) -> None:
         """Hand these deliveries of a lease to their groups, and see that there are senders."""
-        rows = lease.rows
         now = self.clock.now()
         closed = self.gate.shut(now)
         lease.claim(len(positions))
-        first, last = rows[0], rows[-1]
-        kinds: set[tuple[str, str, bool]] = set()
-        if first is not None and last is not None and first[3] == last[3]:
-            kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
-        if len(kinds) == 1 and (kind := kinds.pop())[1:] == ("active", False):
-            # The usual chunk: one group, no endpoint gone. Handed over without a step of Python for each delivery.
-            lease.group = kind[0]
-            self._hand(lease, kind[0], [*reversed(positions)], now, closed)
+        group = group_of(lease.rows, now)
+        if group is not None:
+            # Handed over without a step of Python for each delivery.
+            lease.group = group
+            self._hand(lease, group, [*reversed(positions)], now, closed)
         else:
             for name, own in self._sort(lease, positions, now).items():
                 if len(own) > 1:

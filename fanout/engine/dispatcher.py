@@ -21,7 +21,7 @@ from fanout.engine.binding_state import BindingState
 from fanout.engine.bringing_forward import bring_forward
 from fanout.engine.context import EngineContext
 from fanout.engine.intake import Request
-from fanout.engine.lease import Lease, Prepared
+from fanout.engine.lease import Lease, Prepared, as_named
 from fanout.engine.membership import Membership
 from fanout.engine.patience import PASSING, retry_while_unavailable
 from fanout.engine.rereading import Rereading
@@ -236,25 +236,20 @@ class Dispatcher:
         ids = chunks[0].ids[:]
         for chunk in chunks[1:]:
             ids.extend(chunk.ids)
-        for chunk in chunks:
-            if chunk.columns is not None:
-                chunk.rows = chunk.columns.rows()
-        rows = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
+        rows: Sequence[EndpointRow] = [row for chunk in chunks if chunk.rows is not None for row in chunk.rows]
         if any(chunk.rows is None for chunk in chunks):
             # A leased chunk is in hand: were it dropped here, it would stand still until the lease runs out.
             rows = await retry_while_unavailable(
                 lambda: self._storage.resolve(ids, state.clock.now()), self._settler.trouble
             )
-        # Usually they come back as they were named, all of them; else each is looked up.
-        by_id = None if [row[0] for row in rows] == ids.tolist() else {row[0]: row for row in rows}
+        found = as_named(rows, ids)
         ready = await retry_while_unavailable(lambda: self._ready(chunks), self._settler.trouble)
         begin = 0
         entered: dict[Lease, Sequence[int]] = {}
         for chunk in chunks:
             prepared = ready[chunk.notification]
             count = len(chunk.ids)
-            found: list[EndpointRow | None]
-            found = rows[begin : begin + count] if by_id is None else [by_id.get(id) for id in chunk.ids]  # type: ignore[assignment]
+            own = found[begin : begin + count]
             begin += count
             unsettled = chunk.states.count(0)
             positions: Sequence[int] = (
@@ -263,7 +258,7 @@ class Dispatcher:
             if isinstance(prepared, str):
                 await self._refuse(chunk, positions, prepared)
                 continue
-            lease = Lease(chunk, prepared, found, until, state.hand)
+            lease = Lease(chunk, prepared, own, until, state.hand)
             lease.rows_at = until - state.policy.lease
             lease.cap_deadline(self._pulse.heartbeat_deadline)
             entered[lease] = positions

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
+from fanout.core.alike import AlikeRows
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.model import Notification
@@ -18,12 +20,33 @@ from fanout.core.records import (
 )
 from fanout.core.states import DOUBT, DeliveryState, Waiting
 
-__all__ = ["HELD", "Hand", "Lease", "Prepared"]
+__all__ = ["HELD", "Hand", "Lease", "Prepared", "as_named", "group_of"]
 
 
 _ACCEPTED = (DeliveryState.ACCEPTED.value, "")
+_NOWHERE = ("", "removed", False)
 HELD = "endpoint in back-off"
 """The reason of a delivery that waits only because its endpoint does."""
+
+
+def as_named(rows: Sequence[EndpointRow], ids: array[int]) -> Sequence[EndpointRow | None]:
+    """The rows in the order of these ids, None for one that is not there. Usually they come as they were named, all of
+    them; else each is looked up."""
+    if (rows.ids if isinstance(rows, AlikeRows) else array("q", [row[0] for row in rows])) == ids:
+        return rows
+    by_id = {row[0]: row for row in rows}
+    return [by_id.get(id) for id in ids]
+
+
+def group_of(rows: Sequence[EndpointRow | None], now: float) -> str | None:
+    """The one group of all these endpoints, where all of them are active and none is in back-off: the usual chunk."""
+    if isinstance(rows, AlikeRows):
+        return rows.group
+    first, last = rows[0], rows[-1]
+    if first is None or last is None or first[3] != last[3]:
+        return None
+    kinds = {(row[3], row[6], row[7] > now) if row is not None else _NOWHERE for row in rows}
+    return first[3] if kinds == {(first[3], "active", False)} else None
 
 
 class Prepared:
@@ -93,7 +116,7 @@ class Lease:
     )
 
     def __init__(
-        self, chunk: Chunk, prepared: Prepared, rows: list[EndpointRow | None], until: float, hand: Hand
+        self, chunk: Chunk, prepared: Prepared, rows: Sequence[EndpointRow | None], until: float, hand: Hand
     ) -> None:
         self._hand = hand
         self.chunk = chunk
@@ -153,6 +176,13 @@ class Lease:
         began."""
         self.renewed.update(rows)
         self.careful = self.careful or bool(rows)
+
+    def take_over(self, position: int) -> EndpointRow | None:
+        """The endpoint of a delivery that has not begun yet, as it is now."""
+        rows = self.rows = self.rows if isinstance(self.rows, list) else [*self.rows]
+        row: EndpointRow | None = self.renewed.pop(position)
+        rows[position] = row
+        return row
 
     def delivery(self, position: int, now: float) -> Delivery:
         """The delivery that the transport is handed for this attempt."""

@@ -190,7 +190,7 @@ class Senders:
     def _left(self, group: Group, lease: Lease, position: int) -> bool:
         """Whether the endpoint, which has changed since it was read, is no longer one of this group; a new address
         there is taken over."""
-        row = lease.rows[position] = lease.renewed.pop(position)
+        row = lease.take_over(position)
         if row is None or row[6] != "active":
             lease.unreachable(position)
         elif row[3] != group.name:

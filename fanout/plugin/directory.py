@@ -111,7 +111,7 @@ class DirectoryPart(Protocol):
         """
         ...
 
-    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+    async def resolve(self, ids: array[int], now: float) -> Sequence[EndpointRow]:
         """The rows of endpoints in any state.
 
         `held_until` is the latest due time of the endpoint's retry rows that hold it (`RetryRow.holds`) and are due

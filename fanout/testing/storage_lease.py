@@ -57,7 +57,7 @@ async def leases_bring_what_is_asked_for(kit: Kit) -> None:
         for chunk in await lease_all(storage):
             found = {row.id: row for row in await storage.resolve(chunk.ids, T0)}
             resolved = [found[id] for id in chunk.ids]
-            rows = chunk.rows if chunk.columns is None else chunk.columns.rows()
+            rows = None if chunk.rows is None else [*chunk.rows]
             law(rows in (None, resolved), f"the endpoints that come with a lease are the resolved ones: {rows}")
             stored = await storage.notification(chunk.notification)
             law(chunk.stored in (None, stored), f"a notification that comes with a lease is the stored: {chunk.stored}")

@@ -37,11 +37,11 @@ ADDED: dict[str, tuple[int, str]] = {
     "fanout/cli": (40, "a sentence for want of memory, and for a locale without the characters of an argument"),
     "fanout/config": (5, "a module of limits, so that a key more has room"),
     "fanout/storage": (
-        83,
-        "a remedy for a log that was deleted, for want of memory, and for a pool without a free connection; the opening of a gate, whose rows are chosen apart; one plan for what is due; others' commits, told from ours under way",
+        114,
+        "a remedy for a log that was deleted, for want of memory, and for a pool without a free connection; the opening of a gate, whose rows are chosen apart; one plan for what is due; others' commits, told from ours under way; endpoints that are alike, read by column",
     ),
     "fanout/testing": (16, "the law of a gate's opening"),
-    "transports/fanout_fcm": (19, "the platforms' parts of a message, kept for those after it"),
+    "transports/fanout_fcm": (20, "the platforms' parts of a message, kept for those after it"),
     "transports/fanout_webpush": (192, "runs over HTTP/2; a send whose pool another has left"),
     "transports/fanout_wns": (45, "runs over HTTP/1.1"),
 }

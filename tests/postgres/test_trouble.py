@@ -54,7 +54,7 @@ class Place:
         return self.server.url(self.name, user=self.role, password="first", **options)
 
     async def sql(self, statement: str, database: str = "postgres") -> None:
-        """In a thread: an engine of this loop may be in the middle of a transaction, whose locks the statement needs."""
+        """In a thread: an engine of this loop may be in a transaction whose locks the statement needs."""
         await asyncio.to_thread(self.server.sql, statement.format(db=self.name, role=self.role), database)
 
     async def cut(self) -> None:

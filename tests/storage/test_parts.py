@@ -3,7 +3,6 @@ sentence."""
 
 from __future__ import annotations
 
-import random
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import pytest
 import fanout
 from fanout import Notification, Target
 from fanout.bootstrap import SystemClock
-from fanout.core.records import Chunk, EndpointColumns, EndpointRow
+from fanout.core.alike import AlikeRows
+from fanout.core.records import Chunk, EndpointRow
 from fanout.errors import ConfigurationError, PartAbsent, PluginError, UsageError
 from fanout.plugin import API, Grant, StorageContext, StoragePlugin, TransportPlugin, new_address_key
 from fanout.registry import Registry
@@ -203,7 +203,8 @@ class Columns(MemoryStorage):
         chunks = await super().lease(*arguments, **named)
         for chunk in chunks:
             rows = {row.id: row for row in await super().resolve(chunk.ids, named["now"])}
-            chunk.rows, chunk.columns = None, EndpointColumns(*zip(*(rows[id] for id in chunk.ids), strict=True))
+            kind, group = rows[chunk.ids[0]].kind, rows[chunk.ids[0]].group
+            chunk.rows = AlikeRows(chunk.ids, [rows[id].address for id in chunk.ids], kind, group, lambda _: (0.0, 1))
         return chunks
 
     async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
@@ -214,13 +215,6 @@ async def test_a_lease_by_columns_is_sent() -> None:
     storage = Columns("", StorageContext(clock=SystemClock()))
     async with opened(storage) as engine:
         assert (await deliver(engine))["accepted"] == 1
-
-
-def test_columns_are_those_of_a_row() -> None:
-    assert EndpointColumns._fields == EndpointRow._fields
-    rng = random.Random(1)
-    rows = [EndpointRow(n, f"a{n}", "", "g", rng.random(), n, "active", 0.0) for n in range(5)]
-    assert EndpointColumns(*zip(*rows, strict=True)).rows() == rows
 
 
 # -- the suite

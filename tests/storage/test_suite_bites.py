@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from fanout.core.access import Grant
+from fanout.core.alike import AlikeRows
 from fanout.core.audit import Audit
 from fanout.core.endpoint import Endpoint, Registration
 from fanout.core.fleet import SharedToken, WorkerNote
 from fanout.core.model import Target
 from fanout.core.records import (
     Chunk,
-    EndpointColumns,
     EndpointFilter,
     EndpointRow,
     Event,
@@ -79,7 +79,7 @@ class ColumnsOfOthers(ModelStorage):
         chunks = await super().lease(*arguments, **named)
         for chunk in chunks:
             rows = await self.resolve(chunk.ids, named["now"])
-            chunk.columns = EndpointColumns(*map(list, zip(*rows, strict=True)))._replace(address=["t"] * len(rows))
+            chunk.rows = AlikeRows(chunk.ids, ["t"] * len(rows), rows[0].kind, rows[0].group, lambda _: (0.0, 1))
         return chunks
 
 

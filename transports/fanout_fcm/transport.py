@@ -188,7 +188,8 @@ class FcmTransport:
             return range(len(run))
         shaper, count = self._shaper, len(run)
         allowed = count if shaper is None else next((n for n in range(count) if shaper.take(begun, 0.0)), count)
-        bodies = [message.body(row[2], row[1], run.ttl) for row in run.rows[:allowed]]
+        each = zip(run.kinds[:allowed], run.addresses[:allowed], strict=True)
+        bodies = [message.body(kind, address, run.ttl) for kind, address in each]
         requests = Requests(self._head, [self._path] * allowed, b"", [b""] * allowed, bodies)
         answers = RunAnswers(run, lambda n, response: self._judged(response, run.delivery(n), token), _unanswered)
         return [*pool.start(answers, requests, run.fresh), *range(allowed, count)]

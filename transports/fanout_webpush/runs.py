@@ -62,14 +62,14 @@ class HostRun:
         """Encrypt at most `most` deliveries, until the time `until` by `clock`; their number. With the last one the
         requests of all are sent: a call, a write and a read for each slice would cost a sixth of the whole."""
         run, waiting, sealed, path_of = self._run, self._waiting, self._sealed, self._host.path_of
-        record, before = run.message.record, len(sealed)  # type: ignore[attr-defined]
+        record, before, addresses = run.message.record, len(sealed), run.addresses  # type: ignore[attr-defined]
         while waiting:
             index = waiting.pop()
             if run.over(index):
                 self._end((index,))
                 continue
             try:
-                endpoint, p256dh, auth, older = take_apart(run.rows[index][1])
+                endpoint, p256dh, auth, older = take_apart(addresses[index])
                 path = path_of(endpoint).encode()
                 body = encrypt(record, p256dh, auth) if record and not older else b""
             except Exception:  # `send` names the fault; other deliveries go on

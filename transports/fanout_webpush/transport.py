@@ -210,11 +210,11 @@ class WebPushTransport:
         host = self._hosts.get(run.group)
         if host is None or host.pool is None:
             return range(len(run))
-        kinds = {row[2] for row in run.rows}  # usually one: all were made with the present key
+        kinds = {*run.kinds}  # usually one: all were made with the present key
         every = range(len(run))
         unsent: list[int] = []
         for kind in kinds:
-            indices = every if len(kinds) == 1 else [index for index in every if run.rows[index][2] == kind]
+            indices = every if len(kinds) == 1 else [index for index in every if run.kinds[index] == kind]
             tokens, left = self._by_kind.get(kind), self._hosts.left
             if tokens is None:
                 unsent += indices

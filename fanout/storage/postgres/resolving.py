@@ -14,6 +14,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
+from fanout.core.alike import ALIKE_FROM, AlikeRows
 from fanout.core.records import EndpointRow
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.db import Db
@@ -47,7 +48,7 @@ SELECT endpoint, max(due_at) FROM retry WHERE holds AND due_at > $2 AND endpoint
 """
 
 
-async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
+async def resolve(db: Db, ids: Sequence[int], now: float) -> Sequence[EndpointRow]:
     """The columns of these endpoints that a send needs."""
     parts: list[list[int]] = [[] for _ in range(SHARDS)]
     for id in ids:
@@ -66,13 +67,16 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> list[EndpointRow]:
     rows: list[EndpointRow] = []
     for kind, grp, state, binding, packed, times, generations, addresses, _, _ in groups:
         numbers = unpacked("q", packed)
+        more = unpacked("d", times), unpacked("i", generations)
+        if seal is None and not held and state == "active" and len(ids) >= ALIKE_FROM and numbers == array("q", ids):
+            return AlikeRows(numbers, addresses, kind, grp, list(zip(*more, strict=True)).__getitem__)
         states: Sequence[str] | repeat[str] = repeat(state)
         if seal is not None:
             states = [state] * len(addresses)
             place = (await db.places([binding]))[binding]
             open_all(seal, [place] * len(addresses), addresses, states)
         until = [held.get(number, 0.0) for number in numbers] if held else repeat(0.0)
-        columns = (repeat(kind), repeat(grp), unpacked("d", times), unpacked("i", generations), states, until)
+        columns = (repeat(kind), repeat(grp), *more, states, until)
         rows += map(_new_row, zip(numbers, addresses, *columns, strict=False))
     if [row[0] for row in rows] != list(ids):
         # Where a range was read, others may have come along.

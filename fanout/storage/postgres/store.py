@@ -129,7 +129,7 @@ class PostgresStorage(SqlStorage):
                 await self._write(analyze, durable=False, quiet=True)
         return found
 
-    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+    async def resolve(self, ids: array[int], now: float) -> Sequence[EndpointRow]:
         """See `Storage`."""
         return await self._look(resolving.resolve, ids, now)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from fanout.core.alike import joined
 from fanout.core.audit import Audit
 from fanout.core.records import Chunk, EndpointRow, Put, Submission
 from fanout.errors import ConfigurationError, StorageUnavailable
@@ -110,14 +111,14 @@ class SqliteStorage(SqlStorage):
                 return True
         return False
 
-    async def resolve(self, ids: array[int], now: float) -> list[EndpointRow]:
+    async def resolve(self, ids: array[int], now: float) -> Sequence[EndpointRow]:
         """See `Storage`."""
         if len(ids) <= _PART:
             return await self._read(resolving.resolve, ids, now)
         parts = [ids[begin : begin + _PART] for begin in range(0, len(ids), _PART)]
         asked = [Operation(partial(resolving.resolve, ids=part, now=now), write=False, large=True) for part in parts]
         await self._do(*asked)
-        return [row for operation in asked for row in operation.result]
+        return joined([operation.result for operation in asked])
 
     # -- queue: put, lease and settle
 

@@ -263,4 +263,18 @@ PLANTS = [
         "",
         "tests/storage/test_files.py -k made_anew",
     ),
+    Plant(
+        "endpoints that were removed are read with those that are alike",
+        "fanout/storage/sqlite/resolving.py",
+        " AND e.state = 'active'",
+        "",
+        "tests/storage/test_resolving.py",
+    ),
+    Plant(
+        "a part of a part of alike endpoints begins at the first",
+        "fanout/core/alike.py",
+        "self._more, self._begin + begin",
+        "self._more, begin",
+        "tests/core/test_alike.py",
+    ),
 ]
