@@ -8,7 +8,7 @@ from typing import overload
 
 from fanout.core.records import EndpointRow
 
-__all__ = ["ALIKE_FROM", "AlikeRows", "joined", "written"]
+__all__ = ["ALIKE_FROM", "AlikeRows", "ids_of", "joined", "written"]
 
 ALIKE_FROM = 64
 """Endpoints from which it is worth a look whether all are alike."""
@@ -55,25 +55,61 @@ class AlikeRows(Sequence[EndpointRow]):
             return AlikeRows(self.ids[at], self.addresses[at], self.kind, self.group, self._more, self._begin + begin)
         address = self.addresses[at]
         place = at if at >= 0 else at + len(self)
-        return EndpointRow(self.ids[place], address, self.kind, self.group, *self.more(place), "active")
+        return EndpointRow(self.ids[place], address, self.kind, self.group, *self._more(self._begin + place), "active")
 
-    def more(self, place: int) -> tuple[float, int]:
-        """The time of registration and the generation of the endpoint at this place."""
-        return self._more(self._begin + place)
+
+class _Parts(Sequence[EndpointRow]):
+    """Parts of one length, but for a shorter last one, of which some are alike: a slice of one part is one of its
+    own."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Sequence[EndpointRow]]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    @overload
+    def __getitem__(self, at: int) -> EndpointRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[EndpointRow]: ...
+
+    def __getitem__(self, at: int | slice) -> EndpointRow | Sequence[EndpointRow]:
+        places, size = range(len(self))[at], len(self._parts[0])
+        if isinstance(places, int):
+            return self._parts[places // size][places % size]
+        if places and places.step == 1 and (part := places[0] // size) == places[-1] // size:
+            return self._parts[part][places[0] - part * size : places[-1] + 1 - part * size]
+        return [self._parts[place // size][place % size] for place in places]
+
+
+def ids_of(rows: Sequence[EndpointRow]) -> array[int]:
+    """The endpoints' ids."""
+    if isinstance(rows, AlikeRows):
+        return rows.ids
+    if isinstance(rows, _Parts):
+        return array("q", [id for part in rows._parts for id in ids_of(part)])
+    return array("q", [row[0] for row in rows])
 
 
 def joined(parts: Sequence[Sequence[EndpointRow]]) -> Sequence[EndpointRow]:
     """The rows of parts of one length, but for a shorter last one."""
     alike = [part for part in parts if isinstance(part, AlikeRows)]
     if len(alike) < len(parts) or len({(part.kind, part.group) for part in alike}) > 1:
-        return [row for part in parts for row in part]
+        return _Parts(parts)
     ids, addresses, size = array("q"), [], len(alike[0])
     for part in alike:
         ids += part.ids
         addresses += part.addresses
-    return AlikeRows(
-        ids, addresses, alike[0].kind, alike[0].group, lambda place: alike[place // size].more(place % size)
-    )
+    # Not of the parts themselves: a slice would keep the addresses of all.
+    sources = [(part._more, part._begin) for part in alike]
+
+    def more(place: int) -> tuple[float, int]:
+        source, begin = sources[place // size]
+        return source(begin + place % size)
+
+    return AlikeRows(ids, addresses, alike[0].kind, alike[0].group, more)
 
 
 def written(times: str, generations: str) -> Callable[[int], tuple[float, int]]:

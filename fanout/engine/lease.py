@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
-from fanout.core.alike import AlikeRows
+from fanout.core.alike import AlikeRows, ids_of
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.model import Notification
@@ -32,7 +32,7 @@ HELD = "endpoint in back-off"
 def as_named(rows: Sequence[EndpointRow], ids: array[int]) -> Sequence[EndpointRow | None]:
     """The rows in the order of these ids, None for one that is not there. Usually they come as they were named, all of
     them; else each is looked up."""
-    if (rows.ids if isinstance(rows, AlikeRows) else array("q", [row[0] for row in rows])) == ids:
+    if ids_of(rows) == ids:
         return rows
     by_id = {row[0]: row for row in rows}
     return [by_id.get(id) for id in ids]

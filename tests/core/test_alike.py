@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from array import array
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.alike import AlikeRows, joined, written
+from fanout.core.alike import AlikeRows, ids_of, joined, written
 from fanout.core.records import EndpointRow
 
 PLACES = st.none() | st.integers(-8, 8)
@@ -64,4 +66,28 @@ def test_parts_are_joined_whatever_they_are(as_lists: list[bool], last: int) -> 
     found = joined([own if as_list else part for part, own, as_list in zip(parts, rows, as_lists, strict=True)])
     assert [*found] == [row for own in rows for row in own]
     assert isinstance(found, AlikeRows) is not any(as_lists)
-    assert [*found[5:9]] == [*found][5:9]
+    assert ids_of(found).tolist() == [row.id for row in found]
+    every = [*found]
+    for begin in range(len(every) + 2):
+        for end in range(begin, len(every) + 2):
+            assert [*found[begin:end]] == every[begin:end]
+    assert isinstance(found[:3], AlikeRows) is not as_lists[0]
+    assert [*found[::-2]] == every[::-2]
+    assert found[-1] == every[-1]
+
+
+def test_a_slice_keeps_no_address_of_others() -> None:
+    """A lease keeps its own chunk's, however long it waits."""
+
+    class Text(str):
+        """One that a weak reference may name."""
+
+    parts = [
+        AlikeRows(array("q", range(n, n + 2)), [Text(n), Text(n + 1)], "", "", written("1,2", "3,4")) for n in (0, 2)
+    ]
+    others = [weakref.ref(address) for address in parts[0].addresses]
+    kept = joined(parts)[2:]
+    del parts
+    gc.collect()
+    assert [*map(repr, kept)]
+    assert [other() for other in others] == [None, None]
