@@ -43,13 +43,11 @@ class World:
             self.counted -= 1
 
     def lose(self) -> None:
-        """The process does not learn whether it was counted."""
+        """The process does not learn whether it was counted. It is none of others, and may be taken for one."""
         if self.sent:
             self.commits.end(counted=False)
             self.sent -= 1
-            if self.counted:
-                self.counted -= 1
-                self.others += 1
+            self.counted = min(self.counted, self.sent)
 
     def other(self) -> None:
         self.number += 1
