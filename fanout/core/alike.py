@@ -8,7 +8,7 @@ from typing import overload
 
 from fanout.core.records import EndpointRow
 
-__all__ = ["ALIKE_FROM", "AlikeRows", "ids_of", "joined", "written"]
+__all__ = ["ALIKE_FROM", "AlikeRows", "ids_of", "joined", "paired", "written"]
 
 ALIKE_FROM = 64
 """Endpoints from which it is worth a look whether all are alike."""
@@ -110,6 +110,11 @@ def joined(parts: Sequence[Sequence[EndpointRow]]) -> Sequence[EndpointRow]:
         return source(begin + place % size)
 
     return AlikeRows(ids, addresses, alike[0].kind, alike[0].group, more)
+
+
+def paired(times: Sequence[float], generations: Sequence[int]) -> Callable[[int], tuple[float, int]]:
+    """The numbers of these sequences by place."""
+    return lambda place: (times[place], generations[place])
 
 
 def written(times: str, generations: str) -> Callable[[int], tuple[float, int]]:

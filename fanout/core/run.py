@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from fanout.core.alike import AlikeRows
+from fanout.core.alike import AlikeRows, ids_of
 from fanout.core.delivery import Delivery, Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.outcome import Outcome
@@ -92,7 +92,7 @@ class Run:
     def addresses(self) -> list[str]:
         """The endpoints' addresses, by index."""
         rows = self.rows
-        return rows.addresses if isinstance(rows, AlikeRows) else [row[1] for row in rows]
+        return [*rows.addresses] if isinstance(rows, AlikeRows) else [row[1] for row in rows]
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -102,8 +102,7 @@ class Run:
 
     def ids(self) -> list[bytes]:
         """The delivery ids in ASCII, by index."""
-        made, rows = self._ids, self.rows
-        endpoints = rows.ids if isinstance(rows, AlikeRows) else [row[0] for row in rows]
+        made, endpoints = self._ids, ids_of(self.rows)
         if isinstance(made, DeliveryIds) and len(endpoints) > 1:
             return made.many(endpoints)
         return [made(endpoint).encode() for endpoint in endpoints]

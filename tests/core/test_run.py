@@ -3,9 +3,12 @@ one."""
 
 from __future__ import annotations
 
+from array import array
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.core.alike import AlikeRows, written
 from fanout.core.delivery import Message
 from fanout.core.ids import DeliveryIds
 from fanout.core.outcome import Outcome, Rejected
@@ -91,3 +94,15 @@ def test_a_run_is_what_its_deliveries_are() -> None:
 @given(st.lists(st.integers(-(2**70), 2**70), max_size=40))
 def test_ids_made_together_are_those_made_one_by_one(endpoints: list[int]) -> None:
     assert _IDS.many(endpoints) == [_IDS(endpoint).encode() for endpoint in endpoints]
+
+
+def test_a_run_of_endpoints_that_are_alike_is_the_same_run() -> None:
+    """A transport that changes the list of addresses changes no delivery."""
+    alike = AlikeRows(array("q", range(3)), ["a0", "a1", "a2"], "", "g", written("5000,5000,5000", "1,1,1"))
+    run, other = _run(3, []), Run(Message(1), _IDS, alike, lambda *_: None, attempt=2, ttl=60, fresh=True)
+    other.addresses.reverse()
+    assert (other.addresses, other.kinds, other.group) == (run.addresses, run.kinds, run.group)
+    assert other.ids() == run.ids()
+    for index in range(3):
+        mine, its = run.delivery(index), other.delivery(index)
+        assert (mine.id, mine.address, mine.registered_at) == (its.id, its.address, its.registered_at)

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from fanout.core.address import Address
+from fanout.core.alike import AlikeRows
 from fanout.core.endpoint import EndpointState, Registration
 from fanout.core.model import Target
 from fanout.core.records import EndpointFilter
@@ -256,3 +257,18 @@ async def test_an_operation_is_run_until_no_other_comes_in_between(
             await storage.register([device("alice", "1")], T0)
         assert len(errors) == 2
         errors.clear()
+
+
+async def test_endpoints_of_one_part_that_are_alike_are_read_by_column(databases: Databases) -> None:
+    """As a broadcast names them: of one part of the directory, by id."""
+    async with lent(databases) as (storage,):
+        entered = await storage.register([device("alice", str(i)) for i in range(120)], T0)
+        entered += await storage.register([device("alice", str(i)) for i in range(60, 120)], T0 + 1)
+        latest = {each.id: each for each in entered}
+        rows = await storage.resolve(array("q", sorted(latest)), T0)
+        assert isinstance(rows, AlikeRows)
+        assert [(row.id, row.address, row.registered_at, row.generation) for row in rows] == [
+            (id, latest[id].address.value, latest[id].registered_at, latest[id].generation) for id in sorted(latest)
+        ]
+        await storage.remove_endpoints("default", [min(latest)], T0)
+        assert not isinstance(await storage.resolve(array("q", sorted(latest)), T0), AlikeRows)

@@ -180,3 +180,24 @@ async def test_a_commit_of_others_is_not_taken_for_one_of_ours_that_was_under_wa
         await theirs.pause_binding("default", "other", time.time())
         assert await ours.changes() != seen
         assert await ours.changes(others=True) != before
+
+
+async def test_a_commit_under_way_that_tells_nothing_is_taken_for_no_commit_of_others(url: str) -> None:
+    """A lease that finds nothing: at each such moment a worker would look at what others have done."""
+    async with PostgresStorage(url.partition(":")[2], StorageContext(clock=Clock())) as storage:
+        await storage.pause_binding("default", "push", time.time())
+        end, held, go_on = storage._database._end, asyncio.Event(), asyncio.Event()
+
+        async def slow(connection: Any, last: str) -> None:
+            held.set()
+            await go_on.wait()
+            await end(connection, last)
+
+        storage._database._end = slow  # type: ignore[method-assign]
+        now = time.time()
+        leasing = asyncio.create_task(storage.lease("w", "default", "push", 1, limit=1, now=now, until=now + 30))
+        await held.wait()
+        before = await storage.changes(others=True)
+        go_on.set()
+        assert await leasing == []
+        assert await storage.changes(others=True) == before

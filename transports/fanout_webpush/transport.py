@@ -210,11 +210,11 @@ class WebPushTransport:
         host = self._hosts.get(run.group)
         if host is None or host.pool is None:
             return range(len(run))
-        kinds = {*run.kinds}  # usually one: all were made with the present key
-        every = range(len(run))
+        of_each, every = run.kinds, range(len(run))
+        kinds = {*of_each}  # usually one: all were made with the present key
         unsent: list[int] = []
         for kind in kinds:
-            indices = every if len(kinds) == 1 else [index for index in every if run.kinds[index] == kind]
+            indices = every if len(kinds) == 1 else [index for index in every if of_each[index] == kind]
             tokens, left = self._by_kind.get(kind), self._hosts.left
             if tokens is None:
                 unsent += indices
@@ -265,9 +265,8 @@ class WebPushTransport:
         fields = ttl_field(host.ttl(delivery.ttl)) + message.fields
         if not message.record:
             return pool.request(head, path.encode(), fields, b"", fresh=delivery.fresh)
-        return self._slices.request(
-            pool, head, path.encode(), fields, message.record, *subscription[1:3], delivery.fresh
-        )
+        _, p256dh, auth, _ = subscription
+        return self._slices.request(pool, head, path.encode(), fields, message.record, p256dh, auth, delivery.fresh)
 
     async def _post_over_http1(
         self,

@@ -24,13 +24,13 @@ class Commits:
         self._least = float("-inf")
         """Others had made so many at the last look, or more."""
 
-    def begin(self) -> None:
-        """A commit is about to be sent."""
-        self._under_way += 1
+    def begin(self, *, counts: bool = True) -> None:
+        """A commit is about to be sent. `counts`: the database will count it."""
+        self._under_way += counts
 
-    def end(self, *, counted: bool) -> None:
+    def end(self, *, counted: bool, counts: bool = True) -> None:
         """The answer is here (`counted`), or never comes: such a commit is taken for another process's."""
-        self._under_way -= 1
+        self._under_way -= counts
         self.own += counted
 
     def looked(self, number: int, own: int) -> None:

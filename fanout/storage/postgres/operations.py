@@ -327,13 +327,13 @@ class Database:
             call.committing = call.begin is not _READ
             last = "COMMIT" if db.silent else call.commit
             first = (f"{db.used.sql()}; " if db.used else "") + (ATTEST if call.begin is _DURABLE else "")
-            counted = False
-            self._commits.begin()
+            counts, counted = last is self._commit, False
+            self._commits.begin(counts=counts)
             try:
                 await self._checked(connection, first + last, self._end)
-                counted = last is self._commit
+                counted = counts
             finally:
-                self._commits.end(counted=counted)
+                self._commits.end(counts=counts, counted=counted)
             call.committing = False
         elif db.used:
             await self._look_at_names(connection, db.used.sql(), often=not db.silent)

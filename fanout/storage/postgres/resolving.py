@@ -14,7 +14,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from fanout.core.alike import ALIKE_FROM, AlikeRows
+from fanout.core.alike import ALIKE_FROM, AlikeRows, paired
 from fanout.core.records import EndpointRow
 from fanout.core.shard import SHARDS
 from fanout.storage.postgres.db import Db
@@ -69,7 +69,7 @@ async def resolve(db: Db, ids: Sequence[int], now: float) -> Sequence[EndpointRo
         numbers = unpacked("q", packed)
         more = unpacked("d", times), unpacked("i", generations)
         if seal is None and not held and state == "active" and len(ids) >= ALIKE_FROM and numbers == array("q", ids):
-            return AlikeRows(numbers, addresses, kind, grp, list(zip(*more, strict=True)).__getitem__)
+            return AlikeRows(numbers, addresses, kind, grp, paired(*more))
         states: Sequence[str] | repeat[str] = repeat(state)
         if seal is not None:
             states = [state] * len(addresses)
