@@ -377,6 +377,37 @@ async def test_a_cursor_that_the_service_does_not_know_makes_it_read_anew(js: No
     assert await hears(js, service)
 
 
+async def test_what_a_stopped_page_had_asked_for_is_left_to_the_worker(js: Node, service: Web) -> None:
+    """A page that is being closed is not seen. Had it taken the item, the worker would find nothing new to show."""
+    await following(js, service)
+    await js.run("h.kept.browser.cut()")
+    id = await service.post(title="Fetched")
+    code = """
+    const { browser, tab } = h.kept;
+    const fetch = tab.fetch.bind(tab);
+    let release, asked;
+    const held = new Promise((done) => (release = done));
+    const waits = new Promise((done) => (asked = done));
+    tab.fetch = async (url, options) => {
+      const answer = await fetch(url, options);
+      if (!String(url).includes("/v1/me/feed?")) return answer;
+      const text = await answer.text();
+      asked();
+      await held;
+      return new Response(text, { status: answer.status });
+    };
+    browser.cut(false);
+    await waits;
+    tab.run((client) => client.stop());
+    release();
+    await tab.run((client) => client.get(args.id));
+    browser.pages = [{ visibilityState: "visible", postMessage: () => {} }];
+    await browser.worker().push({ fanout: { id: "n" }, data: { feed: { cursor: "" } } });
+    return [tab.client.items.has(args.id), browser.tray.map(({ title }) => title)];
+    """
+    assert await js.run(code, id=id) == [False, ["Fetched"]]
+
+
 async def test_stopped_and_started_at_once_it_follows_once(js: Node, service: Web) -> None:
     code = """
     const browser = new h.Browser(args.url);

@@ -61,9 +61,9 @@ export class Fanout extends EventTarget {
     this.#device = new Device(this.#caller, { binding, name: device, applicationServerKey });
     this.#line = new Line(
       {
-        connect: () => this.#connect(),
+        connect: (run) => this.#connect(run),
         open: (signal) => this.#open(signal),
-        event: (event) => this.#event(event),
+        event: (event, run) => this.#event(event, run),
         say: (status) => this.#say(status),
         stopped: (error) => {
           this.stop();
@@ -120,7 +120,7 @@ export class Fanout extends EventTarget {
     await done;
   }
 
-  /** Follow no longer. */
+  /** Follow no longer: nothing is taken in from now on, answers under way neither. */
   stop() {
     this.#line.stop();
     clearTimeout(this.#renewal);
@@ -131,6 +131,11 @@ export class Fanout extends EventTarget {
   /** Read the changes since the last time; the whole feed, or the newest items, where that is not known. */
   async refresh() {
     await this.#caller.known();
+    await this.#refresh();
+  }
+
+  async #refresh(run = null) {
+    run?.throwIfAborted();
     this.#say("synchronizing");
     for (let more = !this.#listing; more; ) {
       const begins = this.#cursor === null;
@@ -142,9 +147,12 @@ export class Fanout extends EventTarget {
       } catch (error) {
         // The service asks to begin anew, or it is another one, which does not know the cursor.
         if (begins || (error.status !== 410 && error.status !== 400)) throw error;
+        run?.throwIfAborted();
         await this.#forget();
         continue;
       }
+      // A page that is closed is not seen: the worker shows what it has not read.
+      run?.throwIfAborted();
       if (newest) {
         this.#older = page.more ? page.cursor : null;
         await store.keep(this.#at, this.user, { older: this.#older });
@@ -370,11 +378,11 @@ export class Fanout extends EventTarget {
   // -- following
 
   /** Everything that a connection begins with. */
-  async #connect() {
+  async #connect(run) {
     await this.#caller.known();
     await this.#device.ensure().then((done) => this.#subscribed(done));
     await this.#flush();
-    await this.refresh();
+    await this.#refresh(run);
   }
 
   #open(signal) {
@@ -382,7 +390,7 @@ export class Fanout extends EventTarget {
     return this.#caller.fetch("/v1/me/feed/events", { headers, signal, unsid: this.unsid });
   }
 
-  async #event({ type, data, id }) {
+  async #event({ type, data, id }, run) {
     if (type === "change") await this.#take([data], id);
     else if (type === "counts") this.#count(data);
     else if (type === "cursor") {
@@ -390,7 +398,7 @@ export class Fanout extends EventTarget {
       await this.#take([], id);
     } else if (type === "resync") {
       await this.#forget();
-      await this.refresh();
+      await this.#refresh(run);
     } else if (type === "subscription") {
       if (data.state === "ended" || data.state === "expired") await this.#device.lost(this.unsid);
       this.#subscribeAgain({ again: true, fresh: data.state === "unreachable" });

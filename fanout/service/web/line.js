@@ -7,9 +7,10 @@ const RETRY_CAP = 60_000;
 const STALE = 20_000; // milliseconds without a sign of life, after which a browser that comes back connects anew
 
 /**
- * `connect()` begins each connection, `open(signal)` asks for the stream and answers with its response, `event(event)`
- * takes each event, `say(status)` is told how it stands, `stopped(error)` that it ended because trying again would not help. A stream
- * that says nothing for `silence` milliseconds is dead.
+ * `connect(run)` begins each connection, `open(signal)` asks for the stream and answers with its response, `event(event, run)`
+ * takes each event, `say(status)` is told how it stands, `stopped(error)` that it ended because trying again would not help. `run` is
+ * a signal that aborts when the line is stopped: nothing is taken in from then on. A stream that says nothing for `silence`
+ * milliseconds is dead.
  */
 export class Line {
   #hooks;
@@ -33,11 +34,11 @@ export class Line {
   /** Resolves after the first try; rejects where the service refuses. */
   async start() {
     if (this.#run) return;
-    const run = (this.#run = {});
+    const run = (this.#run = new AbortController());
     this.#failures = 0;
     this.#listen();
     try {
-      await this.#hooks.connect();
+      await this.#hooks.connect(run.signal);
     } catch (error) {
       if (this.#run !== run) return;
       if (!passing(error)) {
@@ -51,6 +52,7 @@ export class Line {
   }
 
   stop() {
+    this.#run?.abort();
     this.#run = null;
     this.restart();
     for (const end of this.#ends.splice(0)) end();
@@ -73,8 +75,8 @@ export class Line {
     for (let connected = this.#failures === 0; this.#run === run; connected = false) {
       let anew = false; // by our own wish: with another user or device, or over another network
       try {
-        if (!connected) await this.#hooks.connect();
-        if (this.#run === run) await this.#read();
+        if (!connected) await this.#hooks.connect(run.signal);
+        if (this.#run === run) await this.#read(run.signal);
         anew = this.#stream.signal.aborted;
       } catch (error) {
         if (this.#run !== run) return;
@@ -91,7 +93,7 @@ export class Line {
     }
   }
 
-  async #read() {
+  async #read(run) {
     const stream = (this.#stream = new AbortController());
     this.#heard = Date.now();
     const watch = setInterval(() => Date.now() - this.#heard > this.#silence && stream.abort(), Math.min(1000, this.#silence / 4));
@@ -103,7 +105,7 @@ export class Line {
         this.#heard = Date.now();
         this.#failures = 0;
         if (stream.signal.aborted) return; // it was another user's, or another device's
-        await this.#hooks.event(event);
+        await this.#hooks.event(event, run);
       }
       if (Date.now() - began < RETRY) this.#failures += 1; // do not ask in a circle
     } finally {
