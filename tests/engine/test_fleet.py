@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import math
+import os
 import random
 import signal
 import subprocess
@@ -100,7 +101,8 @@ _numbers = itertools.count()
 
 
 async def stop_between_commits(process: subprocess.Popen[str], path: Path) -> None:
-    """Stop it where it does not hold the lock of the file: nobody could write until it goes on."""
+    """Stop it where it does not hold the lock of the file: nobody could write until it goes on. It has stopped when all
+    of its threads have: one that waits for a processor in a call of the system may still take the lock there."""
 
     def free() -> bool:
         connection = apsw.Connection(str(path))
@@ -112,11 +114,15 @@ async def stop_between_commits(process: subprocess.Popen[str], path: Path) -> No
             connection.close()
         return True
 
-    process.send_signal(signal.SIGSTOP)
-    while not await asyncio.to_thread(free):
+    def stopped_and_free() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "it has ended"
+        return free()
+
+    while not await asyncio.to_thread(stopped_and_free):
         process.send_signal(signal.SIGCONT)
         await asyncio.sleep(0.01)
-        process.send_signal(signal.SIGSTOP)
 
 
 def sent(log: Path) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,9 @@ def main(words: Sequence[str] | None = None) -> int:
             for test, (outcome, reason) in sorted(outcomes.items()):
                 if outcome not in ("passed", "skipped"):
                     print(f"  {outcome} {test}: {reason}", flush=True)
+            if any(outcome == "failed" for outcome, _ in outcomes.values()):
+                kept = shutil.copy(Path(folder) / f"{trial.number}.log", f"{folder}-{trial.number}.log")
+                print(f"  its output: {kept}", flush=True)
             found.append(outcomes)
     listed = differing(found)
     for each in listed:
